@@ -87,8 +87,8 @@ fn weights(columns: usize, depth: usize) -> StoredTensor {
         state ^= state << 17;
         ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.05
     };
-    let numbers: Vec<f32> = (0..columns * depth).map(|_| next()).collect();
-    StoredTensor::of_numbers(&numbers, vec![columns, depth]).expect("weights")
+    let values: Vec<f32> = (0..columns * depth).map(|_| next()).collect();
+    StoredTensor::of_values(&values, vec![columns, depth]).expect("weights")
 }
 
 /// Normally distributed rows.

@@ -18,14 +18,14 @@ fn networks(criterion: &mut Criterion) {
         ("minilm-l6", Precision::Float32),
         ("qwen3-embedding-0.6b", Precision::Bfloat16),
     ];
-    for (name, dtype) in models {
+    for (name, precision) in models {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("model");
         write(name, &path, &SynthOptions { seed: 0, tokenizer: None }).expect("written");
         let checkpoint = Checkpoint::open(&path).expect("opened");
-        let options = LoadOptions { dtype: Some(dtype), ..LoadOptions::default() };
+        let options = LoadOptions { precision: Some(precision), ..LoadOptions::default() };
         let model = Model::load(&checkpoint, &options).expect("loaded");
-        let mut group = criterion.benchmark_group(format!("{name} {}", dtype.name()));
+        let mut group = criterion.benchmark_group(format!("{name} {}", precision.name()));
         group.sample_size(10);
         for count in COUNTS {
             let token = |text: usize, at: usize| ((text * 7919 + at * 31) % TOKENS) as u32;

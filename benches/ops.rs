@@ -17,7 +17,7 @@ fn arithmetics(isa: Isa) -> Vec<Arithmetic> {
     std::iter::once(Arithmetic::F32).chain(rounded).collect()
 }
 
-fn numbers(count: usize) -> Vec<f32> {
+fn random_values(count: usize) -> Vec<f32> {
     (0..count).map(|at| ((at % 1013) as f32 / 506.0 - 1.0) * 2.0).collect()
 }
 
@@ -30,7 +30,7 @@ fn attentions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("attention");
     group.throughput(Throughput::Elements(ROWS as u64));
     for (model, heads, mask) in models {
-        let qkv = numbers(ROWS * heads.row());
+        let qkv = random_values(ROWS * heads.row());
         for length in [128, ROWS] {
             let offsets: Vec<usize> = (0..=ROWS).step_by(length).collect();
             let segments = segments_of(&offsets);
@@ -51,7 +51,7 @@ fn rows(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("rows");
     group.throughput(Throughput::Elements(ROWS as u64));
     for (model, width) in [("MiniLM", 384), ("Qwen3-0.6B", 1024)] {
-        let (x, weight) = (numbers(ROWS * width), vec![1.0; width]);
+        let (x, weight) = (random_values(ROWS * width), vec![1.0; width]);
         for arithmetic in arithmetics(isa).into_iter().chain([Arithmetic::Int8]) {
             let packing = isa.packing(arithmetic);
             let rms = Norm::Rms { weight: &weight, eps: 1e-6 };
@@ -68,9 +68,9 @@ fn rows(criterion: &mut Criterion) {
         }
     }
     let (size, weight) = (128, vec![1.0; 128]);
-    let mut qkv = numbers(ROWS * 32 * size);
+    let mut qkv = random_values(ROWS * 32 * size);
     let positions: Vec<u32> = (0..ROWS as u32).collect();
-    let tables = numbers(ROWS * size / 2);
+    let tables = random_values(ROWS * size / 2);
     let heads = RotaryHeads { counts: [16, 8], norms: Some(([&weight, &weight], 1e-6)), size };
     group.bench_function("rotary with norms Qwen3-0.6B", |bench| {
         bench.iter(|| rotary(isa, &mut qkv, heads, &positions, &tables, &tables));

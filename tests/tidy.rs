@@ -261,6 +261,24 @@ fn the_log_alone_writes_to_standard_error_while_serving() {
 }
 
 #[test]
+fn the_cpus_kernels_are_called_through_operations() {
+    let mut wrong = Vec::new();
+    for source in sources("rs") {
+        // Benchmarks measure kernels alone; this file names the word.
+        let allowed = ["kernels/", "benches/", "tests/tidy.rs"];
+        if allowed.iter().any(|path| source.path.starts_with(path)) {
+            continue;
+        }
+        for (index, line) in code_lines(&source.text).iter().enumerate() {
+            if line.contains("kernels::cpu") {
+                wrong.push(format!("{}:{}", source.path, index + 1));
+            }
+        }
+    }
+    check("a kernel of the CPU outside kernels", wrong);
+}
+
+#[test]
 fn families_have_no_branch_on_the_device() {
     let words = ["is_cuda", "is_metal", "is_cpu", "Device::"];
     let elsewhere = |path: &str| {

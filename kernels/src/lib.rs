@@ -39,3 +39,9 @@ pub fn check_instruction_set() -> Result<(), String> {
 pub fn instruction_set() -> &'static str {
     cpu::Isa::current().name()
 }
+
+/// Whether float32 products are computed as products of two bfloat16 parts on this CPU, with errors
+/// of about 2^-16.
+pub fn splits_float32() -> bool {
+    cpu::Isa::current().multiplies_tiles()
+}

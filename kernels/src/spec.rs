@@ -97,12 +97,21 @@ pub struct PositionBias {
     pub reach: usize,
 }
 
+/// A point of a grid next to an interpolated one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Corner {
+    /// Its row in the table of the grid's points.
+    pub row: u32,
+    /// Its weight in the interpolation.
+    pub weight: f32,
+}
+
 /// Which bucket the position of one token relative to another falls into.
 #[derive(Debug)]
 pub struct OffsetBuckets {
     of_offsets: Vec<u32>,
-    /// For each offset: from it on, how many offsets have one bucket after the other.
-    runs: Vec<u32>,
+    /// `consecutive[i]`: how many offsets from `i` on have buckets that increase by one.
+    consecutive: Vec<u32>,
     count: usize,
     reach: usize,
 }
@@ -116,14 +125,14 @@ impl OffsetBuckets {
     pub fn new(of_offsets: Vec<u32>, count: usize) -> Self {
         assert!(of_offsets.len() % 2 == 1, "as many before as after");
         assert!(of_offsets.iter().all(|bucket| (*bucket as usize) < count), "buckets in range");
-        let mut runs = vec![1; of_offsets.len()];
+        let mut consecutive = vec![1; of_offsets.len()];
         for index in (1..of_offsets.len()).rev() {
             if of_offsets[index] == of_offsets[index - 1] + 1 {
-                runs[index - 1] = runs[index] + 1;
+                consecutive[index - 1] = consecutive[index] + 1;
             }
         }
         let reach = of_offsets.len() / 2;
-        Self { of_offsets, runs, count, reach }
+        Self { of_offsets, consecutive, count, reach }
     }
 
     /// `[2 * reach + 1]`: the bucket of each offset.
@@ -131,10 +140,10 @@ impl OffsetBuckets {
         &self.of_offsets
     }
 
-    /// For each offset: from it on, how many offsets have one bucket after the other.
+    /// For each offset, how many offsets from it on have buckets that increase by one.
     #[inline]
-    pub(crate) fn runs(&self) -> &[u32] {
-        &self.runs
+    pub(crate) fn consecutive(&self) -> &[u32] {
+        &self.consecutive
     }
 
     /// Number of buckets.

@@ -40,7 +40,7 @@ impl MappedFile {
     pub fn of(file: &File) -> io::Result<Self> {
         // SAFETY: the map is read-only. Truncating a checkpoint file while it is served can crash
         // the process, as in every server that maps its weights; the bytes are only ever read as
-        // numbers, for which any bit pattern is valid.
+        // floating-point values, for which any bit pattern is valid.
         let map = unsafe { Mmap::map(file)? };
         Ok(Self { bytes: Bytes::Map(map) })
     }
@@ -73,8 +73,8 @@ pub fn read_pickle(path: &Path) -> candle_core::Result<Vec<(String, StoredTensor
     let tensors = candle_core::pickle::read_all(path)?;
     let stored = tensors.into_iter().map(|(name, tensor)| {
         let shape = tensor.dims().to_vec();
-        let numbers: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-        let tensor = StoredTensor::of_numbers(&numbers, shape).map_err(candle_core::Error::msg)?;
+        let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        let tensor = StoredTensor::of_values(&values, shape).map_err(candle_core::Error::msg)?;
         Ok((name, tensor))
     });
     stored.collect()
@@ -92,9 +92,9 @@ pub trait StoredElement: Copy + Default + Send + Sync + 'static {
     fn from_bytes(bytes: &[u8]) -> Self;
 }
 
-macro_rules! stored_number {
-    ($number:ty, $dtype:expr, $from:expr, $to:expr) => {
-        impl StoredElement for $number {
+macro_rules! stored_element {
+    ($element:ty, $dtype:expr, $from:expr, $to:expr) => {
+        impl StoredElement for $element {
             const DTYPE: DType = $dtype;
             #[inline(always)]
             fn from_f32(value: f32) -> Self {
@@ -106,16 +106,16 @@ macro_rules! stored_number {
             }
             #[inline(always)]
             fn from_bytes(bytes: &[u8]) -> Self {
-                let bytes = bytes.try_into().expect("callers cut pieces of this number's size");
-                <$number>::from_le_bytes(bytes)
+                let bytes = bytes.try_into().expect("callers cut pieces of this element's size");
+                <$element>::from_le_bytes(bytes)
             }
         }
     };
 }
 
-stored_number!(f32, DType::F32, |value| value, |value| value);
-stored_number!(bf16, DType::BF16, bf16::from_f32, bf16::to_f32);
-stored_number!(f16, DType::F16, f16::from_f32, f16::to_f32);
+stored_element!(f32, DType::F32, |value| value, |value| value);
+stored_element!(bf16, DType::BF16, bf16::from_f32, bf16::to_f32);
+stored_element!(f16, DType::F16, f16::from_f32, f16::to_f32);
 
 /// A tensor in a mapped file: little-endian, row-major, not necessarily aligned.
 #[derive(Debug, Clone)]
@@ -157,8 +157,8 @@ impl StoredTensor {
     ///
     /// # Errors
     /// A message, if the number of values does not match the shape.
-    pub fn of_numbers(numbers: &[f32], shape: Vec<usize>) -> Result<Self, String> {
-        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+    pub fn of_values(values: &[f32], shape: Vec<usize>) -> Result<Self, String> {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let range = 0..bytes.len();
         Self::new(Arc::new(MappedFile { bytes: Bytes::Owned(bytes) }), range, DType::F32, shape)
     }
@@ -202,9 +202,9 @@ impl StoredTensor {
 
     /// All elements as float32.
     pub fn to_f32(&self) -> Vec<f32> {
-        let mut numbers = vec![0.0; self.shape.iter().product()];
-        self.read(0, &mut numbers);
-        numbers
+        let mut values = vec![0.0; self.shape.iter().product()];
+        self.read(0, &mut values);
+        values
     }
 
     /// Reads elements from index `first` on into `to`, converted.

@@ -11,8 +11,8 @@ use proxima_kernels::thread_pool::limited;
 use support::isas;
 
 /// Fixed pseudo-random values in -2..2.
-fn numbers(count: usize, seed: u32) -> Vec<f32> {
-    support::numbers(count, seed).iter().map(|value| 2.0 * value).collect()
+fn random_values(count: usize, seed: u32) -> Vec<f32> {
+    support::random_values(count, seed).iter().map(|value| 2.0 * value).collect()
 }
 
 /// Every instruction set, with each arithmetic that it has for attention.
@@ -37,7 +37,7 @@ impl From<Mask> for Rule<'_> {
 
 /// A random bias for sequences of up to `reach + 1` rows.
 fn bias_table(heads: Heads, reach: usize) -> Vec<f32> {
-    numbers(heads.heads * (2 * reach + 1), 9)
+    random_values(heads.heads * (2 * reach + 1), 9)
 }
 
 /// A bucket for each near offset, and for pairs of farther ones; more distant ones in the last.
@@ -52,7 +52,7 @@ fn buckets(reach: usize) -> OffsetBuckets {
 
 /// Random terms of a bias by token: of queries and keys, for each head.
 fn token_terms(heads: Heads, rows: usize) -> Vec<[Vec<f32>; 2]> {
-    let terms = |seed: usize| numbers(rows * 40, seed as u32);
+    let terms = |seed: usize| random_values(rows * 40, seed as u32);
     (0..heads.heads).map(|head| [terms(20 + head), terms(40 + head)]).collect()
 }
 
@@ -132,14 +132,14 @@ fn every_isa_is_close_to_the_definition_and_all_have_the_same_bits_in_float32() 
     lengths.iter().for_each(|length| offsets.push(offsets[offsets.len() - 1] + length));
     for (heads, kv_heads, size) in [(4, 2, 16), (2, 2, 32), (2, 1, 64), (1, 1, 80), (2, 1, 128)] {
         let heads = Heads { heads, kv_heads, size };
-        let qkv = numbers(offsets[offsets.len() - 1] * heads.row(), size as u32);
+        let qkv = random_values(offsets[offsets.len() - 1] * heads.row(), size as u32);
         let rounded: Vec<f32> = qkv.iter().map(|value| bf16::from_f32(*value).to_f32()).collect();
         // The longest sequence needs 299.
         let tables = [299, 400].map(|reach| (reach, bias_table(heads, reach)));
         let [near, far] =
             tables.each_ref().map(|(reach, table)| Bias::Table { table, reach: *reach });
-        let (buckets, numbers) = (buckets(310), token_terms(heads, offsets[offsets.len() - 1]));
-        let terms = terms_of(&numbers);
+        let (buckets, values) = (buckets(310), token_terms(heads, offsets[offsets.len() - 1]));
+        let terms = terms_of(&values);
         let tokens = Bias::Tokens { terms: &terms, buckets: &buckets };
         let cases = [
             (Mask::Full, None),
@@ -183,7 +183,7 @@ fn every_isa_is_close_to_the_definition_and_all_have_the_same_bits_in_float32() 
 fn a_sequence_has_the_same_bits_alone_and_among_others_on_any_number_of_threads() {
     let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
     let offsets = [0, 40, 41, 340, 352];
-    let qkv = numbers(352 * heads.row(), 1);
+    let qkv = random_values(352 * heads.row(), 1);
     let table = bias_table(heads, 299);
     let biased = Rule { mask: Mask::Full, bias: Some(Bias::Table { table: &table, reach: 299 }) };
     let masks = [Mask::Full, Mask::Causal, Mask::Window(16), Mask::CausalWindow(16)];
@@ -208,7 +208,7 @@ fn a_sequence_has_the_same_bits_alone_and_among_others_on_any_number_of_threads(
 #[test]
 fn a_causal_prefix_has_the_same_bits_whatever_follows() {
     let heads = Heads { heads: 2, kv_heads: 1, size: 64 };
-    let qkv = numbers(600 * heads.row(), 2);
+    let qkv = random_values(600 * heads.row(), 2);
     for isa in ways() {
         let long = run(isa, &qkv, heads, &[0, 600], Mask::Causal);
         for length in [1, 17, 96, 255, 256, 257, 500] {
@@ -221,7 +221,7 @@ fn a_causal_prefix_has_the_same_bits_whatever_follows() {
 #[test]
 fn what_is_not_finite_stays_in_its_sequence() {
     let heads = Heads { heads: 2, kv_heads: 1, size: 32 };
-    let clean = numbers(90 * heads.row(), 3);
+    let clean = random_values(90 * heads.row(), 3);
     let offsets = [0, 30, 60, 90];
     for bad in [f32::NAN, f32::INFINITY] {
         let mut qkv = clean.clone();
@@ -241,7 +241,8 @@ fn what_is_not_finite_stays_in_its_sequence() {
 #[test]
 fn large_scores_do_not_overflow() {
     let heads = Heads { heads: 1, kv_heads: 1, size: 16 };
-    let qkv: Vec<f32> = numbers(300 * heads.row(), 4).iter().map(|value| value * 100.0).collect();
+    let qkv: Vec<f32> =
+        random_values(300 * heads.row(), 4).iter().map(|value| value * 100.0).collect();
     for isa in ways() {
         let got = run(isa, &qkv, heads, &[0, 300], Mask::Full);
         assert!(got.iter().all(|value| value.abs() <= 200.1), "{}", isa.0.name());
@@ -249,11 +250,11 @@ fn large_scores_do_not_overflow() {
 }
 
 #[test]
-fn shared_and_kept_prefixes_give_the_same_bits_as_whole_sequences() {
+fn shared_and_cached_prefixes_give_the_same_bits_as_whole_sequences() {
     let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
     let (row, width) = (heads.row(), heads.heads * heads.size);
     let (cached, trunk, leaves) = (37, 230, [1usize, 40, 300]);
-    let prefix = numbers((cached + trunk) * row, 5);
+    let prefix = random_values((cached + trunk) * row, 5);
     let (keys, batch) = prefix.split_at(cached * row);
     let keys: Vec<f32> =
         keys.chunks_exact(row).flat_map(|row| row[width..].iter().copied()).collect();
@@ -261,7 +262,7 @@ fn shared_and_kept_prefixes_give_the_same_bits_as_whole_sequences() {
     segments.push(Segment { rows: 0..trunk, start: cached, ancestors: vec![Ancestor::Cached(0)] });
     for (seed, leaf) in leaves.iter().enumerate() {
         let first = qkv.len() / row;
-        qkv.extend(numbers(leaf * row, 6 + seed as u32));
+        qkv.extend(random_values(leaf * row, 6 + seed as u32));
         let ancestors = vec![Ancestor::Cached(0), Ancestor::Batch(0..trunk)];
         segments.push(Segment { rows: first..first + leaf, start: cached + trunk, ancestors });
     }

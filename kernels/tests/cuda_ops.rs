@@ -10,7 +10,7 @@ use proxima_kernels::ops::rotary::{self, RotaryTables};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::reference;
 use proxima_kernels::spec::{
-    Activation, Ancestor, HeadNorms, Heads, Mask, Pooling, Precision, Segment, Sequences,
+    Activation, Ancestor, Corner, HeadNorms, Heads, Mask, Pooling, Precision, Segment, Sequences,
     segments_of,
 };
 use proxima_kernels::stored::StoredTensor;
@@ -31,7 +31,7 @@ fn device() -> Option<Device> {
 }
 
 /// Pseudo-random values in -1..1 from a seed.
-fn numbers(count: usize, seed: u64) -> Vec<f32> {
+fn random_values(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -43,11 +43,12 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
 }
 
 fn matrix(rows: usize, width: usize, seed: u64) -> Tensor {
-    Tensor::from_vec(numbers(rows * width, seed), (rows, width), &Device::Cpu).expect("a matrix")
+    Tensor::from_vec(random_values(rows * width, seed), (rows, width), &Device::Cpu)
+        .expect("a matrix")
 }
 
 fn vector(width: usize, seed: u64) -> Tensor {
-    Tensor::from_vec(numbers(width, seed), width, &Device::Cpu).expect("a vector")
+    Tensor::from_vec(random_values(width, seed), width, &Device::Cpu).expect("a vector")
 }
 
 fn on(device: &Device, tensor: &Tensor) -> Tensor {
@@ -55,18 +56,18 @@ fn on(device: &Device, tensor: &Tensor) -> Tensor {
 }
 
 fn stored(tensor: &Tensor) -> StoredTensor {
-    let numbers = tensor.flatten_all().and_then(|tensor| tensor.to_vec1()).expect("numbers");
-    StoredTensor::of_numbers(&numbers, tensor.dims().to_vec()).expect("stored")
+    let values = tensor.flatten_all().and_then(|tensor| tensor.to_vec1()).expect("values");
+    StoredTensor::of_values(&values, tensor.dims().to_vec()).expect("stored")
 }
 
 /// The largest difference, relative to the largest value.
 fn error(found: &Tensor, wanted: &Tensor) -> f32 {
-    let numbers = |tensor: &Tensor| -> Vec<f32> {
+    let values = |tensor: &Tensor| -> Vec<f32> {
         let tensor = tensor.to_device(&Device::Cpu).expect("copied");
-        tensor.flatten_all().and_then(|tensor| tensor.to_vec1()).expect("numbers")
+        tensor.flatten_all().and_then(|tensor| tensor.to_vec1()).expect("values")
     };
     assert_eq!(found.dims(), wanted.dims());
-    let (found, wanted) = (numbers(found), numbers(wanted));
+    let (found, wanted) = (values(found), values(wanted));
     let largest = wanted.iter().fold(1e-6f32, |most, number| most.max(number.abs()));
     let worst = |worst: f32, (one, other): (&f32, &f32)| {
         if (one - other).abs() <= worst { worst } else { (one - other).abs() }
@@ -256,7 +257,8 @@ fn embeddings_and_pooling() {
         let table = matrix(50, width, 1);
         let make = |device: &Device| Embedding::new(stored(&table), device).expect("a table");
         let (ids, more) = ([3, 3, 49, 0, 17], [1, 2, 3, 4, 5]);
-        let corners = [[(0, 0.5), (1, 0.25), (2, 0.125), (3, 0.125)]; 5];
+        let weights = [(0, 0.5), (1, 0.25), (2, 0.125), (3, 0.125)];
+        let corners = [weights.map(|(row, weight)| Corner { row, weight }); 5];
         let run = |embedding: &Embedding| {
             let rows = embedding.rows_of(&ids).expect("rows");
             let rows = embedding.add_rows_of(&more, rows).expect("rows");
@@ -289,7 +291,7 @@ fn a_row_has_the_same_bits_among_any_number_of_rows() {
                     let before = added.then(|| Rows::of(&part(&residual, rows)).expect("rows"));
                     let out = layer.forward_with(&part(&x, rows), None, before.as_ref());
                     let first = out.and_then(|out| out.narrow(0, 0, 1)?.flatten_all());
-                    first.and_then(|out| out.to_vec1()).expect("numbers")
+                    first.and_then(|out| out.to_vec1()).expect("values")
                 };
                 let alone = row(1);
                 let differs = |rows: &usize| row(*rows) != alone;

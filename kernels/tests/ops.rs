@@ -21,10 +21,10 @@ use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{DType, Device, Tensor};
 
 fn tensor(rows: usize, width: usize, scale: f32) -> Tensor {
-    let numbers: Vec<f32> = (0..rows * width)
+    let values: Vec<f32> = (0..rows * width)
         .map(|at| scale * ((at as f32 * 12.9898).sin() * 43_758.547).fract())
         .collect();
-    Tensor::from_vec(numbers, (rows, width), &Device::Cpu).expect("a tensor")
+    Tensor::from_vec(values, (rows, width), &Device::Cpu).expect("a tensor")
 }
 
 fn rows(tensor: &Tensor) -> Rows {
@@ -36,7 +36,7 @@ fn vector(width: usize, scale: f32) -> Tensor {
 }
 
 fn worst(a: &Tensor, b: &Tensor) -> f32 {
-    let difference = (a - b).expect("the same shape").abs().expect("numbers");
+    let difference = (a - b).expect("the same shape").abs().expect("values");
     let worst = difference.flatten_all().expect("flat").max(0).expect("a maximum");
     worst.to_scalar().expect("a number")
 }
@@ -195,8 +195,8 @@ impl SimdOp for Transposed<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Vec<u32> {
         let mut rows = [s.splat(0.0); LANES];
-        for (row, numbers) in rows.iter_mut().zip(self.0.chunks_exact(LANES)) {
-            *row = s.load_part(numbers);
+        for (row, values) in rows.iter_mut().zip(self.0.chunks_exact(LANES)) {
+            *row = s.load_part(values);
         }
         let columns = s.transpose(rows).into_iter().flat_map(|column| s.lanes(column));
         columns.map(f32::to_bits).collect()
@@ -314,13 +314,12 @@ fn functions_keep_what_is_not_a_number_and_saturate() {
 #[test]
 fn a_layer_too_deep_for_sums_of_bytes_is_refused() {
     let layer = |depth: usize| {
-        let weights =
-            StoredTensor::of_numbers(&vec![1.0; depth], vec![1, depth]).expect("a tensor");
+        let weights = StoredTensor::of_values(&vec![1.0; depth], vec![1, depth]).expect("a tensor");
         Linear::new(&[&weights], &[], depth, Precision::Int8, &Device::Cpu)
     };
     let most = layer(BYTES_DEPTH_MAX).expect("a layer");
     let x = Tensor::ones((1, BYTES_DEPTH_MAX), DType::F32, &Device::Cpu).expect("a tensor");
-    let sum: Vec<Vec<f32>> = most.forward(&x).expect("a sum").to_vec2().expect("numbers");
+    let sum: Vec<Vec<f32>> = most.forward(&x).expect("a sum").to_vec2().expect("values");
     assert!((sum[0][0] - BYTES_DEPTH_MAX as f32).abs() < 0.1, "{sum:?}");
     let error = layer(BYTES_DEPTH_MAX + 1).expect_err("refused").to_string();
     assert!(error.contains("66312 inputs") && error.contains("66311"), "{error}");

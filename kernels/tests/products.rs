@@ -10,7 +10,7 @@ use proxima_kernels::cpu::gemm::{multiply, multiply_packed};
 use proxima_kernels::cpu::{Epilogue, Isa};
 use proxima_kernels::spec::Activation;
 use proxima_kernels::thread_pool::limited;
-use support::{isas, numbers};
+use support::{isas, random_values};
 
 const PLAIN: Epilogue<'static> = Epilogue::Plain { bias: None, activation: None, residual: None };
 
@@ -85,7 +85,7 @@ fn kept(arithmetic: Arithmetic, weights: &[f32]) -> Vec<f32> {
 #[test]
 fn float32_has_the_bits_of_the_definition_on_every_isa() {
     for (rows, columns, depth) in SIZES {
-        let (x, w) = (numbers(rows * depth, 1), numbers(columns * depth, 2));
+        let (x, w) = (random_values(rows * depth, 1), random_values(columns * depth, 2));
         for arithmetic in [Arithmetic::F32, Arithmetic::F32Bf16, Arithmetic::F32F16] {
             // One chain of fused multiply-adds in the order of the depth.
             let chain = |x: &[f32], w: &[f32]| {
@@ -124,7 +124,7 @@ fn unsigned(row: &[f32]) -> (Vec<i64>, f32) {
 #[test]
 fn bytes_have_the_bits_of_the_definition_on_every_isa() {
     for (rows, columns, depth) in SIZES {
-        let (x, w) = (numbers(rows * depth, 3), numbers(columns * depth, 4));
+        let (x, w) = (random_values(rows * depth, 3), random_values(columns * depth, 4));
         let expected = each(&x, &w, depth, |x, w| {
             let ((x, x_scale), (w, w_scale)) = (unsigned(x), signed(w));
             let sum: i64 = x.iter().zip(&w).map(|(x, w)| x * w).sum();
@@ -141,7 +141,7 @@ fn bytes_have_the_bits_of_the_definition_on_every_isa() {
 #[test]
 fn rounded_and_split_products_are_as_close_as_their_numbers_allow() {
     for (rows, columns, depth) in SIZES {
-        let (x, w) = (numbers(rows * depth, 5), numbers(columns * depth, 6));
+        let (x, w) = (random_values(rows * depth, 5), random_values(columns * depth, 6));
         for isa in isas() {
             for arithmetic in arithmetics(isa) {
                 let rounds = arithmetic == Arithmetic::Bf16;
@@ -172,7 +172,7 @@ fn rounded_and_split_products_are_as_close_as_their_numbers_allow() {
 #[test]
 fn a_row_has_the_same_bits_alone_and_among_others_on_any_number_of_threads() {
     let (rows, columns, depth) = (500, 70, 390);
-    let (x, w) = (numbers(rows * depth, 7), numbers(columns * depth, 8));
+    let (x, w) = (random_values(rows * depth, 7), random_values(columns * depth, 8));
     for isa in isas() {
         for arithmetic in arithmetics(isa) {
             let weights = packed(arithmetic, &w, columns, depth);
@@ -194,7 +194,7 @@ fn a_row_has_the_same_bits_alone_and_among_others_on_any_number_of_threads() {
 #[test]
 fn columns_too_small_for_bytes_are_zero_and_change_no_other() {
     let (columns, depth) = (35, 130);
-    let (x, w) = (numbers(9 * depth, 18), numbers(columns * depth, 19));
+    let (x, w) = (random_values(9 * depth, 18), random_values(columns * depth, 19));
     // The first is the smallest normal number; none of the three has a finite inverse scale.
     for tiny in [f32::MIN_POSITIVE, 1e-45, 3.7e-37] {
         let mut with = w.clone();
@@ -214,7 +214,7 @@ fn columns_too_small_for_bytes_are_zero_and_change_no_other() {
 #[test]
 fn what_is_not_finite_stays_in_its_row() {
     let (columns, depth) = (33, 40);
-    let (w, clean) = (numbers(columns * depth, 9), numbers(40 * depth, 10));
+    let (w, clean) = (random_values(columns * depth, 9), random_values(40 * depth, 10));
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut x = clean.clone();
         x[13 * depth + 5] = bad;
@@ -240,8 +240,8 @@ fn what_is_not_finite_stays_in_its_row() {
 #[test]
 fn epilogues_are_applied_in_their_order() {
     let (rows, columns, depth) = (45, 48, 20);
-    let (x, w) = (numbers(rows * depth, 11), numbers(columns * depth, 12));
-    let (bias, residual) = (numbers(columns, 13), numbers(rows * columns, 14));
+    let (x, w) = (random_values(rows * depth, 11), random_values(columns * depth, 12));
+    let (bias, residual) = (random_values(columns, 13), random_values(rows * columns, 14));
     for isa in isas() {
         for arithmetic in arithmetics(isa) {
             let weights = packed(arithmetic, &w, columns, depth);
@@ -276,13 +276,13 @@ fn epilogues_are_applied_in_their_order() {
 #[test]
 fn a_result_packed_at_once_is_the_result_packed_afterwards() {
     let (rows, depth) = (45, 70);
-    let x = numbers(rows * depth, 15);
+    let x = random_values(rows * depth, 15);
     for isa in isas() {
         for arithmetic in arithmetics(isa) {
             // The second width leaves the last line half full.
             for columns in [96, 72] {
-                let w = numbers(columns * depth, 16);
-                let next = packed(arithmetic, &numbers(20 * columns, 17), 20, columns);
+                let w = random_values(columns * depth, 16);
+                let next = packed(arithmetic, &random_values(20 * columns, 17), 20, columns);
                 let weights = packed(arithmetic, &w, columns, depth);
                 let between = product(isa, arithmetic, &x, &weights);
                 let expected = product(isa, arithmetic, &between, &next);
@@ -305,7 +305,7 @@ fn results_packed_by_an_epilogue_multiply_as_rows_packed_alone_whatever_the_numb
     let (rows, depth, columns) = (40, 64, 64);
     let odd = [1e-40, -1e-40, -0.0, f32::MIN_POSITIVE, f32::MAX, 1.0 + f32::EPSILON, 3e-39, 1e-20];
     let mut bias: Vec<f32> = odd.iter().copied().cycle().take(columns).collect();
-    let (x, w) = (vec![0.0; rows * depth], numbers(columns * depth, 18));
+    let (x, w) = (vec![0.0; rows * depth], random_values(columns * depth, 18));
     for special in [0.25, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
         bias[9] = special;
         let epilogue = Epilogue::Plain { bias: Some(&bias), activation: None, residual: None };
@@ -314,7 +314,7 @@ fn results_packed_by_an_epilogue_multiply_as_rows_packed_alone_whatever_the_numb
                 arithmetics(isa).into_iter().filter(|arithmetic| *arithmetic != Arithmetic::Int8)
             {
                 let weights = packed(arithmetic, &w, columns, depth);
-                let next = packed(arithmetic, &numbers(40 * columns, 19), 40, columns);
+                let next = packed(arithmetic, &random_values(40 * columns, 19), 40, columns);
                 let zeros = operand(isa, arithmetic, &x, depth);
                 let packing = isa.packing(arithmetic);
                 let mut between = vec![f32::NAN; rows * columns];

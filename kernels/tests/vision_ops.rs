@@ -6,20 +6,21 @@ use proxima_kernels::reference;
 use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::{Heads, Mask, Sequences, segments_of};
+use proxima_kernels::spec::{Corner, Heads, Mask, Sequences, segments_of};
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{Device, Tensor};
 
-fn numbers(count: usize, scale: f32) -> Vec<f32> {
+fn random_values(count: usize, scale: f32) -> Vec<f32> {
     (0..count).map(|at| scale * ((at as f32 * 12.9898).sin() * 43_758.547).fract()).collect()
 }
 
 fn tensor(rows: usize, width: usize) -> Tensor {
-    Tensor::from_vec(numbers(rows * width, 2.0), (rows, width), &Device::Cpu).expect("a tensor")
+    Tensor::from_vec(random_values(rows * width, 2.0), (rows, width), &Device::Cpu)
+        .expect("a tensor")
 }
 
 fn worst(a: &Tensor, b: &Tensor) -> f32 {
-    let difference = (a - b).expect("the same shape").abs().expect("numbers");
+    let difference = (a - b).expect("the same shape").abs().expect("values");
     let worst = difference.flatten_all().expect("flat").max(0).expect("a maximum");
     worst.to_scalar().expect("a number")
 }
@@ -69,13 +70,14 @@ fn gathered_tables_turn_each_frequency_by_its_own_position() {
 fn weighted_rows_are_sums_of_four() {
     let (table_rows, width) = (9, 37);
     let stored =
-        StoredTensor::of_numbers(&numbers(table_rows * width, 1.0), vec![table_rows, width]);
+        StoredTensor::of_values(&random_values(table_rows * width, 1.0), vec![table_rows, width]);
     let table = Embedding::new(stored.expect("a table"), &Device::Cpu).expect("a table");
     let plain =
-        Tensor::from_vec(numbers(table_rows * width, 1.0), (table_rows, width), &Device::Cpu);
+        Tensor::from_vec(random_values(table_rows * width, 1.0), (table_rows, width), &Device::Cpu);
     let plain: Vec<Vec<f32>> = plain.expect("a tensor").to_vec2().expect("rows");
-    let corners: Vec<[(u32, f32); 4]> = (0..130u32)
-        .map(|at| [(at % 9, 0.5), ((at + 1) % 9, 0.25), ((at + 3) % 9, 0.125), (8, 0.125)])
+    let corner = |row: u32, weight: f32| Corner { row: row % 9, weight };
+    let corners: Vec<[Corner; 4]> = (0..130u32)
+        .map(|at| [corner(at, 0.5), corner(at + 1, 0.25), corner(at + 3, 0.125), corner(8, 0.125)])
         .collect();
     let before = tensor(corners.len(), width);
     let sum = table.add_weighted(&corners, Rows::of(&before).expect("rows")).expect("added");
@@ -85,11 +87,14 @@ fn weighted_rows_are_sums_of_four() {
     {
         for (at, (sum, before)) in sum.iter().zip(before).enumerate() {
             let wanted: f32 =
-                corners.iter().map(|(id, weight)| plain[*id as usize][at] * weight).sum();
+                corners.iter().map(|corner| plain[corner.row as usize][at] * corner.weight).sum();
             assert!((sum - before - wanted).abs() < 1e-6);
         }
     }
-    let beyond = table.add_weighted(&[[(9, 1.0); 4]], Rows::of(&tensor(1, width)).expect("rows"));
+    let beyond = table.add_weighted(
+        &[[Corner { row: 9, weight: 1.0 }; 4]],
+        Rows::of(&tensor(1, width)).expect("rows"),
+    );
     assert!(beyond.is_err(), "a row there is not");
     let wide = table.add_weighted(&corners[..1], Rows::of(&tensor(1, width + 1)).expect("rows"));
     assert!(wide.is_err(), "another width");

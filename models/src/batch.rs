@@ -16,7 +16,7 @@ use proxima_kernels::spec::{Ancestor, Segment, segments_of};
 use proxima_kernels::{Device, KernelError, Tensor};
 
 pub use parts::{BatchPart, InParts};
-pub use prefix::{Keeping, Prefix};
+pub use prefix::{Prefix, PrefixCollector};
 pub use visual::Visual;
 
 /// Token ids of one input, template applied and within limits, with its images.
@@ -99,7 +99,7 @@ pub struct RaggedBatch {
     pooling_skips: Vec<usize>,
     shares: bool,
     cached: Vec<Arc<Prefix>>,
-    keep: Vec<Keep>,
+    to_cache: Vec<SegmentToCache>,
     visuals: Vec<Visual>,
     /// M-RoPE positions (time, height, width) of each row; empty if no sequence has an image.
     mrope_positions: Vec<[u32; 3]>,
@@ -136,7 +136,7 @@ impl MarkedRows {
 
 /// A segment whose KV is cached for reuse as a prefix.
 #[derive(Debug, Clone)]
-struct Keep {
+struct SegmentToCache {
     segment: usize,
     /// All tokens from the sequence's start to the segment's end.
     tokens: Vec<u32>,
@@ -181,7 +181,7 @@ impl RaggedBatch {
             pooling_skips,
             shares: false,
             cached: Vec::new(),
-            keep: Vec::new(),
+            to_cache: Vec::new(),
             visuals,
             mrope_positions,
             marked,
@@ -243,7 +243,7 @@ impl RaggedBatch {
     /// token types). `None` if it has images or marks, or reads or fills the prefix cache.
     pub fn layout(&self) -> Option<Vec<u32>> {
         let plain = self.visuals.is_empty() && self.marked.is_none();
-        if !(plain && self.cached.is_empty() && self.keep.is_empty()) {
+        if !(plain && self.cached.is_empty() && self.to_cache.is_empty()) {
             return None;
         }
         let mut layout = Vec::with_capacity(3 * self.segments.len());

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use proxima_kernels::BatchRows;
 use proxima_kernels::spec::Pooling;
 
-use crate::readout::{Scores, Similarity};
+use crate::readout::{ScoreFunctions, Similarity};
 use crate::recipes::SpecialTokens;
 
 /// The description of a loaded model.
@@ -18,7 +18,7 @@ pub struct ModelInfo {
     /// The device it runs on (`cpu`).
     pub device: String,
     /// Precision of the linear layers (`float32`, `bfloat16`, `float16`, `int8`).
-    pub dtype: String,
+    pub precision: String,
     /// Instruction set of the kernels (`amx`, `avx512_bf16`, `avx512`, `avx2_vnni`, `avx2`,
     /// `neon_bf16`, `neon`, `portable`).
     pub isa: String,
@@ -44,7 +44,7 @@ pub struct ModelInfo {
     /// How its unnormalised vectors are compared.
     pub similarity: Similarity,
     /// How its logits become scores, if it has any.
-    pub scores: Option<Scores>,
+    pub scores: Option<ScoreFunctions>,
     /// Warnings about its files for the operator: unknown keys, unused tensors.
     pub warnings: Vec<String>,
     /// What can be read out of it.

@@ -17,8 +17,8 @@ pub fn memory_needed(
     checkpoint: &Checkpoint,
     options: &LoadOptions,
 ) -> Result<u64, CheckpointError> {
-    let dtype = options.dtype.map_or_else(|| stored_precision(checkpoint), Ok)?;
-    let bytes = match dtype {
+    let precision = options.precision.map_or_else(|| stored_precision(checkpoint), Ok)?;
+    let bytes = match precision {
         Precision::Float32 => 4,
         Precision::Bfloat16 | Precision::Float16 => 2,
         Precision::Int8 => 1,

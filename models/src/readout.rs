@@ -19,7 +19,7 @@ pub use embedding::{Dense, EmbeddingReadout, EmbeddingStep, Residual};
 pub use list::{ListReadout, combine_lists};
 pub use multi::{MultiVectorReadout, max_sim};
 pub use proxima_kernels::spec::Pooling;
-pub use score::{HeadLayer, ScoreFunction, ScoreReadout, Scores, sigmoid, softmax};
+pub use score::{HeadLayer, ScoreFunction, ScoreFunctions, ScoreReadout, sigmoid, softmax};
 pub use similarity::{Similarity, SimilarityFunction};
 pub use sparse::{SparseReadout, WordsHead};
 

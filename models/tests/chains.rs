@@ -65,7 +65,7 @@ fn write_chain(chain: &Value, dir: &Path) {
 
 fn load(dir: &Path) -> Model {
     let options = LoadOptions {
-        dtype: Some(Precision::Float32),
+        precision: Some(Precision::Float32),
         device: support::device(),
         strict_checkpoint: true,
         ..LoadOptions::default()

@@ -186,17 +186,17 @@ fn options_override_what_the_checkpoint_says() {
     let options = SynthOptions { seed: 0, tokenizer: None };
     write("tiny-bert", folder.path(), &options).expect("written");
     let options = LoadOptions {
-        dtype: Some(Precision::Bfloat16),
+        precision: Some(Precision::Bfloat16),
         pooling: Some(Pooling::Cls),
         tokens_max: Some(17),
         ..LoadOptions::default()
     };
     let model = load_with(folder.path(), &options).expect("loaded");
-    assert_eq!((model.info.dtype.as_str(), model.info.tokens_max), ("bfloat16", 17));
+    assert_eq!((model.info.precision.as_str(), model.info.tokens_max), ("bfloat16", 17));
     let too_long = LoadOptions { tokens_max: Some(513), ..LoadOptions::default() };
     says(load_with(folder.path(), &too_long), &["513", "512"]);
     let plain = load_with(folder.path(), &LoadOptions::default()).expect("loaded");
-    assert_eq!((plain.info.dtype.as_str(), plain.info.tokens_max), ("float32", 256));
+    assert_eq!((plain.info.precision.as_str(), plain.info.tokens_max), ("float32", 256));
 }
 
 #[test]

@@ -76,21 +76,21 @@ fn every_network_has_an_input_for_health_checks() {
 
 #[test]
 fn networks_are_close_in_other_precisions() {
-    let dtypes = [(Precision::Bfloat16, 0.1), (Precision::Float16, 0.01), (Precision::Int8, 0.3)];
-    for (network, (dtype, most)) in
-        networks().iter().flat_map(|network| dtypes.map(|of| (network, of)))
+    let bounds = [(Precision::Bfloat16, 0.1), (Precision::Float16, 0.01), (Precision::Int8, 0.3)];
+    for (network, (precision, most)) in
+        networks().iter().flat_map(|network| bounds.map(|bound| (network, bound)))
     {
-        if !support::serves(dtype) {
+        if !support::serves(precision) {
             continue;
         }
         let cases = network["cases"].as_array().expect("cases");
         let (key, pooling) = ways(network)[0];
-        let model = load(network, dtype, pooling);
+        let model = load(network, precision, pooling);
         let sequences: Vec<Sequence> = cases.iter().map(|case| sequence(&model, case)).collect();
         let together = answers(&model, &sequences);
         for ((one, found), wanted) in sequences.iter().zip(&together).zip(wanted(cases, key)) {
             let alone = answers(&model, std::slice::from_ref(one));
-            let which = format!("{} in {dtype:?}, {} tokens", network["name"], one.tokens.len());
+            let which = format!("{}, {precision:?}, {} tokens", network["name"], one.tokens.len());
             assert_eq!(&alone[0], found, "{which}");
             let apart: Vec<f32> = found.iter().zip(&wanted).map(|(a, b)| a - b).collect();
             // A logit of two words near zero is as inexact as the logits that it is made of.

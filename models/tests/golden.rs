@@ -42,9 +42,10 @@ impl Golden {
         Self { name, checkpoint, cases, _folder: folder }
     }
 
-    fn model(&self, dtype: Precision, pooling: Option<Pooling>) -> Model {
+    fn model(&self, precision: Precision, pooling: Option<Pooling>) -> Model {
         let device = support::device();
-        let options = LoadOptions { dtype: Some(dtype), pooling, device, ..LoadOptions::default() };
+        let options =
+            LoadOptions { precision: Some(precision), pooling, device, ..LoadOptions::default() };
         Model::load(&self.checkpoint, &options).expect("loaded")
     }
 }
@@ -88,19 +89,21 @@ fn equals_the_reference(name: &'static str) {
     let rounded = if support::device() == DeviceChoice::Cpu { 0.999 } else { 0.998 };
     let bounds =
         [(Precision::Float32, 0.99999), (Precision::Bfloat16, rounded), (Precision::Int8, 0.99)];
-    for (dtype, least) in bounds.into_iter().filter(|(dtype, _)| support::serves(*dtype)) {
-        is_as_close(&golden, dtype, least);
+    for (precision, least) in
+        bounds.into_iter().filter(|(precision, _)| support::serves(*precision))
+    {
+        is_as_close(&golden, precision, least);
     }
 }
 
 /// Checks tokens, and that cosines are at least `least`.
-fn is_as_close(golden: &Golden, dtype: Precision, least: f64) {
-    let default = golden.model(dtype, None);
+fn is_as_close(golden: &Golden, precision: Precision, least: f64) {
+    let default = golden.model(precision, None);
     for case in &golden.cases {
         let pooling = case["pooling"].as_str().map(|name| {
             Pooling::ALL.into_iter().find(|pooling| pooling.name() == name).expect("known")
         });
-        let other = pooling.map(|pooling| golden.model(dtype, Some(pooling)));
+        let other = pooling.map(|pooling| golden.model(precision, Some(pooling)));
         let model = other.as_ref().unwrap_or(&default);
         let sequence = sequence(model, case);
         let tokens: Vec<u64> = sequence.tokens.iter().map(|id| u64::from(*id)).collect();
@@ -113,9 +116,9 @@ fn is_as_close(golden: &Golden, dtype: Precision, least: f64) {
             let got = finish(got, dimensions, true);
             let cosine = cosine(&got, &expected[..got.len()]);
             // With fewer components, rounding errors weigh more.
-            let cut = dimensions.is_some() && dtype != Precision::Float32;
+            let cut = dimensions.is_some() && precision != Precision::Float32;
             let least = if cut { 1.0 - 2.0 * (1.0 - least) } else { least };
-            assert!(cosine >= least, "{} {dtype:?}: {text:?} is at {cosine}", golden.name);
+            assert!(cosine >= least, "{} {precision:?}: {text:?} is at {cosine}", golden.name);
         }
     }
 }
@@ -147,17 +150,19 @@ fn the_real_minilm() {
 
 #[test]
 fn tiny_vectors_have_the_same_bits_in_any_batch() {
-    let dtypes = [Precision::Float32, Precision::Bfloat16, Precision::Float16, Precision::Int8];
-    let dtypes = dtypes.into_iter().filter(|dtype| support::serves(*dtype));
-    for (name, dtype) in dtypes.flat_map(|dtype| [("tiny-qwen3", dtype), ("tiny-bert", dtype)]) {
+    let precisions = [Precision::Float32, Precision::Bfloat16, Precision::Float16, Precision::Int8];
+    let precisions = precisions.into_iter().filter(|precision| support::serves(*precision));
+    for (name, precision) in
+        precisions.flat_map(|precision| [("tiny-qwen3", precision), ("tiny-bert", precision)])
+    {
         let golden = Golden::open(name);
-        let model = golden.model(dtype, None);
+        let model = golden.model(precision, None);
         let sequences: Vec<Sequence> =
             golden.cases.iter().map(|case| sequence(&model, case)).collect();
         let together = vectors(&model, &sequences);
         for (sequence, vector) in sequences.iter().zip(&together) {
             let alone = &vectors(&model, std::slice::from_ref(sequence))[0];
-            assert_eq!(alone, vector, "{name} {dtype:?}");
+            assert_eq!(alone, vector, "{name} {precision:?}");
         }
     }
 }

@@ -65,14 +65,14 @@ fn vectors(model: &Model, sequences: &[Sequence]) -> Vec<Vec<Vec<f32>>> {
 
 #[test]
 fn scores_equal_the_reference_and_lists_have_the_same_bits_in_a_batch() {
-    let dtypes = [
+    let precisions = [
         (Precision::Float32, float32_error(1.0)),
         (Precision::Bfloat16, 0.1),
         (Precision::Float16, 0.01),
         (Precision::Int8, 0.2),
     ];
-    for (dtype, allowed) in dtypes.into_iter().filter(|(dtype, _)| serves(*dtype)) {
-        let (model, cases) = golden_model_in("tiny-jina-reranker", dtype);
+    for (precision, allowed) in precisions.into_iter().filter(|(precision, _)| serves(*precision)) {
+        let (model, cases) = golden_model_in("tiny-jina-reranker", precision);
         assert_eq!(model.info.recipe, "jina_reranker");
         assert!(model.info.listwise && model.info.capabilities.lists);
         assert!(!model.shares_prefixes());
@@ -90,7 +90,10 @@ fn scores_equal_the_reference_and_lists_have_the_same_bits_in_a_batch() {
             assert_eq!(scores.len(), wanted.len());
             for (score, wanted) in scores.iter().zip(wanted) {
                 let wanted = wanted.as_f64().expect("a score") as f32;
-                assert!((score - wanted).abs() <= allowed, "{dtype:?}: {score} is not {wanted}");
+                assert!(
+                    (score - wanted).abs() <= allowed,
+                    "{precision:?}: {score} is not {wanted}"
+                );
             }
         }
     }

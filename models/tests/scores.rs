@@ -60,7 +60,7 @@ fn logits(model: &Model, sequences: &[Sequence]) -> Vec<Vec<f32>> {
 }
 
 fn equals_the_reference(name: &str) {
-    let exact = LoadOptions { dtype: Some(Precision::Float32), ..LoadOptions::default() };
+    let exact = LoadOptions { precision: Some(Precision::Float32), ..LoadOptions::default() };
     let (model, golden) = (load(name, &exact), answers(name));
     let cases = golden["cases"].as_array().expect("cases");
     let sequences: Vec<Sequence> = cases.iter().map(|case| pair(&model, case)).collect();
@@ -100,8 +100,8 @@ fn a_head_without_architectures_is_served_if_asked_for() {
     let with = |config: &Value, task: Task| {
         std::fs::write(copy.path().join("config.json"), config.to_string()).expect("written");
         let checkpoint = Checkpoint::open(copy.path()).expect("opened");
-        let dtype = Some(Precision::Float32);
-        let options = LoadOptions { task: Some(task), dtype, ..LoadOptions::default() };
+        let precision = Some(Precision::Float32);
+        let options = LoadOptions { task: Some(task), precision, ..LoadOptions::default() };
         Model::load(&checkpoint, &options).map_err(|problem| problem.to_string())
     };
     for task in [Task::Classify, Task::Rerank] {
@@ -171,14 +171,14 @@ fn qwen3_rerankers_are_recognised_and_equal_the_reference() {
 
 #[test]
 fn scores_have_the_same_bits_however_rows_are_shared() {
-    let dtypes = [Precision::Float32, Precision::Bfloat16, Precision::Float16, Precision::Int8];
-    for dtype in dtypes.into_iter().filter(|dtype| serves(*dtype)) {
-        have_the_same_bits_however_rows_are_shared(dtype);
+    let precisions = [Precision::Float32, Precision::Bfloat16, Precision::Float16, Precision::Int8];
+    for precision in precisions.into_iter().filter(|precision| serves(*precision)) {
+        have_the_same_bits_however_rows_are_shared(precision);
     }
 }
 
-fn have_the_same_bits_however_rows_are_shared(dtype: Precision) {
-    let (model, cases) = golden_model_in("tiny-qwen3-reranker", dtype);
+fn have_the_same_bits_however_rows_are_shared(precision: Precision) {
+    let (model, cases) = golden_model_in("tiny-qwen3-reranker", precision);
     assert!(model.shares_prefixes());
     let sequences: Vec<Sequence> =
         cases.iter().map(|case| reranker_sequence(&model, case)).collect();
@@ -197,18 +197,18 @@ fn have_the_same_bits_however_rows_are_shared(dtype: Precision) {
     assert!(together.tokens().len() * 3 < asked * 2, "{} rows", together.tokens().len());
     assert_eq!(read(&together).0, alone);
     // One after another, each continuing what earlier ones have cached.
-    let (mut kept, mut recent): (Vec<Arc<Prefix>>, Vec<Arc<[u32]>>) = (Vec::new(), Vec::new());
+    let (mut cached, mut recent): (Vec<Arc<Prefix>>, Vec<Arc<[u32]>>) = (Vec::new(), Vec::new());
     let mut rows = 0;
     for (sequence, wanted) in sequences.iter().zip(&alone) {
         let find = |tokens: &[u32]| {
             let fits = |prefix: &&Arc<Prefix>| tokens.starts_with(prefix.tokens());
-            kept.iter().filter(fits).max_by_key(|prefix| prefix.tokens().len()).cloned()
+            cached.iter().filter(fits).max_by_key(|prefix| prefix.tokens().len()).cloned()
         };
         let batch = RaggedBatch::sharing(&[sequence], &recent, find);
         rows += batch.tokens().len();
         let (logits, more) = read(&batch);
         assert_eq!(&logits[0], wanted);
-        kept.extend(more);
+        cached.extend(more);
         recent.push(sequence.tokens.clone().into());
     }
     assert!(rows * 4 < asked * 3, "{rows} rows for {asked}");

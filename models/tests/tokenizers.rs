@@ -49,7 +49,7 @@ fn load(base: &str, tokenizer: &str, edits: &[Value], strict: bool) -> Result<Mo
     let options = LoadOptions {
         strict_checkpoint: strict,
         pooling,
-        dtype: Some(Precision::Float32),
+        precision: Some(Precision::Float32),
         ..LoadOptions::default()
     };
     Model::load(&checkpoint, &options).map_err(|error| error.to_string())

@@ -134,10 +134,10 @@ fn is_lossy(case: &Value) -> bool {
 
 #[test]
 fn embeddings_equal_the_reference() {
-    for (dtype, least, lossy) in
+    for (precision, least, lossy) in
         [(Precision::Float32, 0.99999, 0.9995), (Precision::Bfloat16, 0.998, 0.998)]
     {
-        let (model, cases) = golden_model_in("tiny-qwen3-vl", dtype);
+        let (model, cases) = golden_model_in("tiny-qwen3-vl", precision);
         for case in &cases {
             let sequence = match prepared(&model, case) {
                 Err(error) => {
@@ -152,7 +152,7 @@ fn embeddings_equal_the_reference() {
             let vector = &vectors(&model, &RaggedBatch::new([&sequence]))[0];
             let cosine = cosine(&finish(vector, None, true), &expected(case));
             let least = if is_lossy(case) { lossy } else { least };
-            assert!(cosine >= least, "{dtype:?}: {cosine} of {}", name(case));
+            assert!(cosine >= least, "{precision:?}: {cosine} of {}", name(case));
         }
     }
 }
@@ -251,16 +251,16 @@ fn scores_equal_the_reference() {
 
 #[test]
 fn images_have_the_same_bits_in_any_batch_and_behind_any_shared_prefix() {
-    for (file, dtype) in [
+    for (file, precision) in [
         ("tiny-qwen3-vl", Precision::Float32),
         ("tiny-qwen3-vl", Precision::Bfloat16),
         ("tiny-qwen3-vl", Precision::Int8),
         ("tiny-qwen3-vl-reranker", Precision::Bfloat16),
     ] {
-        if !serves(dtype) {
+        if !serves(precision) {
             continue;
         }
-        let (model, cases) = golden_model_in(file, dtype);
+        let (model, cases) = golden_model_in(file, precision);
         let run = |batch: &RaggedBatch| match model.readouts.embedding {
             Some(_) => vectors(&model, batch),
             None => logits(&model, batch).into_iter().map(|logit| vec![logit]).collect(),
@@ -269,25 +269,25 @@ fn images_have_the_same_bits_in_any_batch_and_behind_any_shared_prefix() {
         let sequences: Vec<Sequence> = all.filter_map(|case| prepared(&model, case).ok()).collect();
         let alone: Vec<Vec<f32>> =
             sequences.iter().map(|sequence| run(&RaggedBatch::new([sequence])).remove(0)).collect();
-        assert_eq!(run(&RaggedBatch::new(&sequences)), alone, "{file} {dtype:?}: together");
+        assert_eq!(run(&RaggedBatch::new(&sequences)), alone, "{file} {precision:?}: together");
         let (sequences, alone): (Vec<_>, Vec<_>) = sequences.iter().zip(&alone).rev().unzip();
         let sharing = RaggedBatch::sharing(&sequences, &[], |_| None);
         let rows: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
         assert!(sharing.tokens().len() < rows, "{file}: nothing is shared");
         let shared = run(&sharing);
-        assert!(shared.iter().eq(alone.iter().copied()), "{file} {dtype:?}: sharing");
+        assert!(shared.iter().eq(alone.iter().copied()), "{file} {precision:?}: sharing");
         // The next batch continues from what this batch caches, images included.
-        let kept = model.encoder.encode(&sharing).expect("encoded").prefixes;
+        let cached = model.encoder.encode(&sharing).expect("encoded").prefixes;
         let find = |tokens: &[u32]| {
             let fits = |prefix: &&Arc<Prefix>| {
                 prefix.tokens().len() < tokens.len() && tokens.starts_with(prefix.tokens())
             };
-            kept.iter().filter(fits).max_by_key(|prefix| prefix.tokens().len()).cloned()
+            cached.iter().filter(fits).max_by_key(|prefix| prefix.tokens().len()).cloned()
         };
         let continued = RaggedBatch::sharing(&sequences, &[], find);
         let images = |batch: &RaggedBatch| batch.visuals().len();
-        let keeps = images(&continued) < images(&sharing) || model.readouts.embedding.is_none();
-        assert!(keeps, "{file}: no image is kept");
-        assert!(run(&continued).iter().eq(alone), "{file} {dtype:?}: behind what was kept");
+        let reuses = images(&continued) < images(&sharing) || model.readouts.embedding.is_none();
+        assert!(reuses, "{file}: no image is cached");
+        assert!(run(&continued).iter().eq(alone), "{file} {precision:?}: behind what was cached");
     }
 }

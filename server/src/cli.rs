@@ -70,13 +70,13 @@ enum Command {
     #[command(arg_required_else_help = true)]
     Docs {
         /// Which
-        document: Document,
+        document: DocsPage,
     },
 }
 
 /// Documents that are written from the flags.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Document {
+enum DocsPage {
     /// Every setting with its default, as a file for --config
     Settings,
     /// Flags of text-embeddings-inference, infinity and vLLM, and their counterparts
@@ -224,8 +224,8 @@ fn dispatch(command: Command, environment: &Environment) -> Result<(), CommandEr
         Command::Openapi => write_out(&router::document()),
         Command::Completions { shell } => about::completions(Cli::command(), shell),
         Command::Man { out } => about::manual(Cli::command(), out.as_deref()),
-        Command::Docs { document: Document::Settings } => write_out(&config::example()),
-        Command::Docs { document: Document::Migrate } => write_out(&config::migrate_page()),
+        Command::Docs { document: DocsPage::Settings } => write_out(&config::example()),
+        Command::Docs { document: DocsPage::Migrate } => write_out(&config::migrate_page()),
     }
 }
 

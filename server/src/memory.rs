@@ -9,7 +9,7 @@ use crate::command::CommandError;
 
 /// A memory limit, and how much of it is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Room {
+struct LimitLeft {
     bytes: u64,
     of: &'static str,
 }
@@ -19,8 +19,8 @@ struct Room {
 /// # Errors
 /// If it cannot, with the limit that prevents it.
 pub fn check(folder: &Path, needed: u64) -> Result<(), CommandError> {
-    let Some(room) = rooms().into_iter().min_by_key(|room| room.bytes) else { return Ok(()) };
-    if needed <= room.bytes {
+    let Some(left) = limits_left().into_iter().min_by_key(|left| left.bytes) else { return Ok(()) };
+    if needed <= left.bytes {
         return Ok(());
     }
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
@@ -29,31 +29,31 @@ pub fn check(folder: &Path, needed: u64) -> Result<(), CommandError> {
          fewer or smaller models, or load this one with fewer bits (--dtype)",
         folder.display(),
         gigabytes(needed),
-        room.of,
-        gigabytes(room.bytes),
+        left.of,
+        gigabytes(left.bytes),
     )))
 }
 
 /// What is left of each limit. Empty if the system does not say.
-fn rooms() -> Vec<Room> {
+fn limits_left() -> Vec<LimitLeft> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let (status, machine) = (read("/proc/self/status"), read("/proc/meminfo"));
-    let mut rooms = limits(&status);
+    let mut limits_left = limits(&status);
     let swap = kilobytes(&machine, "SwapFree:").unwrap_or(0);
     let free = kilobytes(&machine, "MemAvailable:").map(|bytes| bytes.saturating_add(swap));
-    rooms.extend(free.map(|bytes| Room { bytes, of: "the machine" }));
-    rooms.extend(container(&read("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")));
-    rooms
+    limits_left.extend(free.map(|bytes| LimitLeft { bytes, of: "the machine" }));
+    limits_left.extend(container(&read("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")));
+    limits_left
 }
 
 /// What is left of the process's resource limits.
 #[cfg(unix)]
-fn limits(status: &str) -> Vec<Room> {
+fn limits(status: &str) -> Vec<LimitLeft> {
     use rustix::process::{Resource, getrlimit};
     let left = |resource, taken: &str, of| {
         let limit = getrlimit(resource).current?;
         let taken = kilobytes(status, taken).unwrap_or(0);
-        Some(Room { bytes: limit.saturating_sub(taken), of })
+        Some(LimitLeft { bytes: limit.saturating_sub(taken), of })
     };
     [
         left(Resource::As, "VmSize:", "the limit of its address space (ulimit -v)"),
@@ -65,13 +65,13 @@ fn limits(status: &str) -> Vec<Room> {
 }
 
 #[cfg(not(unix))]
-fn limits(_: &str) -> Vec<Room> {
+fn limits(_: &str) -> Vec<LimitLeft> {
     Vec::new()
 }
 
 /// What is left of the container's limit, counting file pages that can be reclaimed as free: the
 /// minimum over the process's control group and its ancestors.
-fn container(groups: &str, root: &Path) -> Option<Room> {
+fn container(groups: &str, root: &Path) -> Option<LimitLeft> {
     let number = |path: &Path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let line = |prefix: &str| groups.lines().find_map(|line| line.strip_prefix(prefix));
     let second = line("0::").map(|path| (root.to_owned(), path, "memory.max", "memory.current"));
@@ -90,7 +90,7 @@ fn container(groups: &str, root: &Path) -> Option<Room> {
             least = least.into_iter().chain(left).min();
         }
     }
-    least.map(|bytes| Room { bytes, of: "the container's limit" })
+    least.map(|bytes| LimitLeft { bytes, of: "the container's limit" })
 }
 
 /// A value in kB from `/proc`, in bytes.
@@ -122,15 +122,15 @@ mod tests {
         write(&pod, "1000\n", "300\n");
         fs::write(pod.join("memory.stat"), "anon 200\ninactive_file 100\n").expect("written");
         write(&pod.join("container"), "max\n", "250\n");
-        let room = container("0::/kubepods/pod1/container\n", root.path());
-        assert_eq!(room.map(|room| room.bytes), Some(800));
+        let left = container("0::/kubepods/pod1/container\n", root.path());
+        assert_eq!(left.map(|left| left.bytes), Some(800));
         assert_eq!(container("0::/\n", root.path()), None, "a group without a limit");
         let old = root.path().join("memory/docker/1");
         fs::create_dir_all(&old).expect("made");
         fs::write(old.join("memory.limit_in_bytes"), "500").expect("written");
         fs::write(old.join("memory.usage_in_bytes"), "100").expect("written");
-        let room = container("4:memory:/docker/1\n0::/\n", root.path());
-        assert_eq!(room.map(|room| room.bytes), Some(400));
+        let left = container("4:memory:/docker/1\n0::/\n", root.path());
+        assert_eq!(left.map(|left| left.bytes), Some(400));
     }
 
     #[test]

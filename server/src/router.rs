@@ -36,8 +36,8 @@ pub fn router(app: Arc<App>) -> Router {
 /// Serves until `shutdown` resolves, then lets accepted requests finish within the drain time.
 pub async fn serve(listeners: Listeners, app: Arc<App>, shutdown: impl Future<Output = ()>) {
     let http = router(app.clone());
-    let served = http::Served { http, grpc: dialects::grpc, shape: shaped };
-    http::serve(listeners, app, served, shutdown).await;
+    let routers = http::Routers { http, grpc: dialects::grpc, shape: shaped };
+    http::serve(listeners, app, routers, shutdown).await;
 }
 
 /// Gives a failure the shape of the dialect that owns its path, and keeps headers that layers

@@ -18,7 +18,7 @@ use crate::metrics::MetricsHub;
 use crate::router::serve;
 
 /// An app that serves one model.
-pub struct Served {
+pub struct ServedApp {
     /// The app.
     pub app: Arc<App>,
     /// The model's engine.
@@ -26,15 +26,15 @@ pub struct Served {
 }
 
 /// An app that serves this model under this name.
-pub fn app_of(name: &str, model: Model, http: HttpConfig, engine: EngineConfig) -> Served {
+pub fn app_of(name: &str, model: Model, http: HttpConfig, engine: EngineConfig) -> ServedApp {
     let metrics = MetricsHub::new();
     let engine = Engine::start(model, engine, metrics.for_model(name));
     let registry = Registry::new(vec![(name.to_owned(), engine.clone())]).expect("one model");
-    Served { app: Arc::new(App::new(registry, metrics, http)), engine }
+    ServedApp { app: Arc::new(App::new(registry, metrics, http)), engine }
 }
 
 /// An app that serves the model `fake`, and the knobs that make it misbehave.
-pub fn fake_app(http: HttpConfig, engine: EngineConfig) -> (Served, Knobs) {
+pub fn fake_app(http: HttpConfig, engine: EngineConfig) -> (ServedApp, Knobs) {
     let (model, knobs) = fake_model();
     (app_of("fake", model, http, engine), knobs)
 }

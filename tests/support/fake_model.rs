@@ -163,7 +163,7 @@ fn fake_model_with(knobs: Knobs) -> Model {
     let info = ModelInfo {
         family: "fake".into(),
         device: "cpu".into(),
-        dtype: "float32".into(),
+        precision: "float32".into(),
         isa: "portable".into(),
         tokens_max: TOKENS_MAX,
         batch_tokens: BatchRows::Known(usize::MAX),

@@ -4,7 +4,7 @@ use proxima_emulator::{Arg, Buffer, Fault, Launch, emulate, null, read, write};
 
 /// A kernel's copy of 64 values, with one order of warps and lanes.
 fn run(name: &str, seed: u64) -> Result<Vec<f32>, Fault> {
-    let from = Buffer::of(&numbers());
+    let from = Buffer::of(&values());
     let mut out = Buffer::of(&[0.0f32; 64]);
     let launch = Launch { grid: [1, 1, 1], block: 64, shared: 1024, seed };
     // SAFETY: these kernels read and write 64 elements.
@@ -12,13 +12,13 @@ fn run(name: &str, seed: u64) -> Result<Vec<f32>, Fault> {
     Ok(out.elements())
 }
 
-fn numbers() -> Vec<f32> {
-    (0..64).map(|number| number as f32).collect()
+fn values() -> Vec<f32> {
+    (0..64).map(|value| value as f32).collect()
 }
 
 #[test]
 fn a_kernel_without_mistakes_works_in_every_order() {
-    let reversed: Vec<f32> = numbers().into_iter().rev().collect();
+    let reversed: Vec<f32> = values().into_iter().rev().collect();
     for seed in 0..20 {
         assert_eq!(run("fault_none", seed).as_deref(), Ok(reversed.as_slice()));
     }
@@ -46,7 +46,7 @@ fn lanes_that_part_are_reported() {
 
 #[test]
 fn arguments_of_other_types_are_refused() {
-    let from = Buffer::of(&numbers());
+    let from = Buffer::of(&values());
     let integers = Buffer::of(&[0u32; 64]);
     let mut out = Buffer::of(&[0.0f32; 64]);
     let launch = Launch { grid: [1, 1, 1], block: 64, shared: 1024, seed: 0 };

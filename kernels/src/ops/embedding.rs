@@ -8,6 +8,7 @@ use super::{Backend, on_device};
 use crate::cpu::thread_pool;
 use crate::cuda::launch;
 use crate::reference;
+use crate::spec::Corner;
 use crate::stored::StoredTensor;
 
 /// An embedding table `[rows, width]`.
@@ -119,8 +120,8 @@ impl Embedding {
     ///
     /// # Errors
     /// An id beyond the table, mismatched shapes, or a device failure.
-    pub fn add_weighted(&self, corners: &[[(u32, f32); 4]], rows: Rows) -> Result<Rows> {
-        let ids: Vec<u32> = corners.iter().flatten().map(|(id, _)| *id).collect();
+    pub fn add_weighted(&self, corners: &[[Corner; 4]], rows: Rows) -> Result<Rows> {
+        let ids: Vec<u32> = corners.iter().flatten().map(|corner| corner.row).collect();
         self.check(&ids)?;
         if rows.shape()? != [corners.len(), self.width] {
             bail!(
@@ -138,7 +139,7 @@ impl Embedding {
                         added.resize(2 * row.len(), 0.0);
                         let (sum, one) = added.split_at_mut(row.len());
                         sum.fill(0.0);
-                        for (id, weight) in corners {
+                        for Corner { row: id, weight } in corners {
                             table.read(id as usize * self.width, one);
                             sum.iter_mut()
                                 .zip(&*one)

@@ -66,7 +66,7 @@ impl std::ops::Deref for CpuSlice<'_> {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
         match &*self.storage {
-            Storage::Cpu(CpuStorage::F32(numbers)) => &numbers[self.range.clone()],
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.range.clone()],
             _ => unreachable!("checked by `of`"),
         }
     }

@@ -95,7 +95,7 @@ impl Recordings {
                 let (output, sizes) = recording::counted(|| run(input));
                 let output = output?;
                 // Sized for the longest batch, so that memory is allocated once.
-                let sizes = sizes.map(|numbers| numbers * ROWS_MAX.div_ceil(rows.max(1)));
+                let sizes = sizes.map(|elements| elements * ROWS_MAX.div_ceil(rows.max(1)));
                 let fits = slabs.fit(sizes, on_device.device());
                 match fits.and_then(|()| Replay::record(&on_device, &output, slabs, run)) {
                     Ok(replay) => entry = CachedLayout::Recorded(Box::new(replay)),

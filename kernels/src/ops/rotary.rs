@@ -44,11 +44,11 @@ impl RotaryTables {
     ) -> Result<Self> {
         let half = frequencies.len();
         let table = |f: fn(f64) -> f64| {
-            let numbers = (0..positions * half).map(|at| {
+            let values = (0..positions * half).map(|at| {
                 let angle = f64::from((at / half) as f32 * frequencies[at % half]);
                 f(angle) as f32 * scale
             });
-            Tensor::from_vec(numbers.collect::<Vec<f32>>(), (positions, half), &Device::Cpu)
+            Tensor::from_vec(values.collect::<Vec<f32>>(), (positions, half), &Device::Cpu)
         };
         Self::of([table(f64::cos)?, table(f64::sin)?], device)
     }

@@ -12,7 +12,7 @@ use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, Sequences, segments_
 use super::device::*;
 
 /// An element type of attention.
-trait AttentionType: Number {
+trait AttentionType: Float {
     /// The largest error of a result, for values up to 2.
     const ERROR: f32;
     /// Query rows per block, at most.
@@ -90,7 +90,7 @@ impl Sequence {
 }
 
 /// Some rows of a batch as a span; or, if `keys` is 0, rows of keys and values alone.
-fn span<T: Number>(rows: &Buffer<T>, width: usize, keys: usize, range: Range<usize>) -> Span {
+fn span<T: Float>(rows: &Buffer<T>, width: usize, keys: usize, range: Range<usize>) -> Span {
     Span {
         address: rows.address_of(range.start * width + keys),
         stride: width as i32,
@@ -169,7 +169,8 @@ fn is_close_at<T: AttentionType>(sizes: &[usize], lengths: &[usize]) {
     for size in sizes {
         let [heads, kv_heads] = if size % 32 == 0 { [4, 2] } else { [3, 1] };
         let heads = Heads { heads, kv_heads, size: *size };
-        let qkv = rounded::<T>(&numbers(offsets[offsets.len() - 1] * heads.row(), *size as u32));
+        let qkv =
+            rounded::<T>(&random_values(offsets[offsets.len() - 1] * heads.row(), *size as u32));
         for mask in MASKS {
             let tensor = matrix(&qkv, heads.row());
             let expected = reference::attention::attention(
@@ -181,7 +182,7 @@ fn is_close_at<T: AttentionType>(sizes: &[usize], lengths: &[usize]) {
             .expect("attention");
             let got = run_whole::<T>(&qkv, &offsets, Case::new::<T>(heads, mask));
             let what = format!("{} {heads:?} {mask:?}", T::NAME);
-            assert_close(&got, &numbers_of(&expected), [T::UNIT, T::ERROR], &what);
+            assert_close(&got, &values_of(&expected), [T::UNIT, T::ERROR], &what);
         }
     }
 }
@@ -209,8 +210,8 @@ fn shares_prefixes<T: AttentionType>(size: usize) {
     let (width, keys) = (heads.row(), heads.heads * size);
     let (cached_rows, trunk, leaves) = (37, 75, [1usize, 21, 66]);
     let total = trunk + leaves.iter().sum::<usize>();
-    let cached = rounded::<T>(&numbers(cached_rows * (width - keys), 1));
-    let qkv = rounded::<T>(&numbers(total * width, 2));
+    let cached = rounded::<T>(&random_values(cached_rows * (width - keys), 1));
+    let qkv = rounded::<T>(&random_values(total * width, 2));
     let (cached_buffer, buffer) = (stored::<T>(&cached), stored::<T>(&qkv));
 
     let mut segments =
@@ -241,7 +242,7 @@ fn shares_prefixes<T: AttentionType>(size: usize) {
     )
     .expect("attention");
     let what = format!("{} of {size}", T::NAME);
-    assert_close(&got, &numbers_of(&expected), [T::UNIT, T::ERROR], &what);
+    assert_close(&got, &values_of(&expected), [T::UNIT, T::ERROR], &what);
 
     // Each as a sequence of its own, whose first rows are the prefix.
     for segment in &segments[1..] {
@@ -271,14 +272,14 @@ fn shared_prefixes_give_the_bits_of_whole_sequences() {
 fn bits_do_not_depend_on_the_layout<T: AttentionType>(size: usize) {
     let heads = Heads { heads: 2, kv_heads: 1, size };
     let (width, keys, length) = (heads.row(), 2 * size, 150);
-    let qkv = rounded::<T>(&numbers(length * width, 3));
+    let qkv = rounded::<T>(&random_values(length * width, 3));
     for mask in MASKS {
         let case = Case::new::<T>(heads, mask);
         let expected = run_whole::<T>(&qkv, &[0, length], case);
         for cuts in [vec![1, 2, 65], vec![63], vec![31, 64, 97, 149], (1..length).collect()] {
             // The batch also has other rows, followed by the pieces in reverse order.
             let mut batch = qkv.clone();
-            batch.extend(numbers(7 * width, 4));
+            batch.extend(random_values(7 * width, 4));
             let bounds: Vec<usize> = [0].into_iter().chain(cuts).chain([length]).collect();
             let first = batch.len() / width;
             for pair in bounds.windows(2).rev() {
@@ -316,7 +317,7 @@ fn bits_do_not_depend_on_segments_blocks_or_company() {
 #[test]
 fn a_causal_row_has_the_same_bits_whatever_follows() {
     let heads = Heads { heads: 2, kv_heads: 1, size: 128 };
-    let (qkv, keys) = (numbers(140 * heads.row(), 5), 256);
+    let (qkv, keys) = (random_values(140 * heads.row(), 5), 256);
     let case = Case::new::<bf16>(heads, Mask::Causal);
     let long = run_whole::<bf16>(&qkv, &[0, 140], case);
     for length in [1, 15, 16, 33, 64, 65, 139] {
@@ -328,7 +329,7 @@ fn a_causal_row_has_the_same_bits_whatever_follows() {
 #[test]
 fn a_query_that_is_not_finite_is_seen_in_its_row_alone() {
     let heads = Heads { heads: 2, kv_heads: 1, size: 64 };
-    let clean = numbers(70 * heads.row(), 6);
+    let clean = random_values(70 * heads.row(), 6);
     let case = Case::new::<bf16>(heads, Mask::Causal);
     let expected = run_whole::<bf16>(&clean, &[0, 70], case);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -346,7 +347,7 @@ fn a_query_that_is_not_finite_is_seen_in_its_row_alone() {
 #[test]
 fn a_key_or_value_that_is_not_finite_is_seen_in_its_sequence_alone() {
     let heads = Heads { heads: 2, kv_heads: 1, size: 64 };
-    let clean = numbers(90 * heads.row(), 7);
+    let clean = random_values(90 * heads.row(), 7);
     let offsets = [0, 30, 60, 90];
     let case = Case::new::<f16>(heads, Mask::Full);
     let expected = run_whole::<f16>(&clean, &offsets, case);
@@ -370,7 +371,8 @@ fn a_key_or_value_that_is_not_finite_is_seen_in_its_sequence_alone() {
 #[test]
 fn large_scores_do_not_overflow() {
     let heads = Heads { heads: 1, kv_heads: 1, size: 32 };
-    let qkv: Vec<f32> = numbers(100 * heads.row(), 8).iter().map(|value| value * 100.0).collect();
+    let qkv: Vec<f32> =
+        random_values(100 * heads.row(), 8).iter().map(|value| value * 100.0).collect();
     for mask in MASKS {
         let got = run_whole::<bf16>(&qkv, &[0, 100], Case::new::<bf16>(heads, mask));
         assert!(got.iter().all(|number| number.abs() <= 201.0));

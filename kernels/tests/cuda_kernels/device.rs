@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use proxima_emulator::{Arg, Buffer, Element, Launch, emulate};
 
 /// An element type of kernels.
-pub trait Number: Element {
+pub trait Float: Element {
     /// The suffix of kernel names.
     const NAME: &'static str;
     /// The largest relative error of rounding to it.
@@ -16,7 +16,7 @@ pub trait Number: Element {
     fn widened(self) -> f32;
 }
 
-impl Number for f32 {
+impl Float for f32 {
     const NAME: &'static str = "f32";
     const UNIT: f32 = 1.0 / 16_777_216.0;
     fn rounded(number: f32) -> Self {
@@ -27,7 +27,7 @@ impl Number for f32 {
     }
 }
 
-impl Number for bf16 {
+impl Float for bf16 {
     const NAME: &'static str = "bf16";
     const UNIT: f32 = 1.0 / 256.0;
     fn rounded(number: f32) -> Self {
@@ -38,7 +38,7 @@ impl Number for bf16 {
     }
 }
 
-impl Number for f16 {
+impl Float for f16 {
     const NAME: &'static str = "f16";
     const UNIT: f32 = 1.0 / 2048.0;
     fn rounded(number: f32) -> Self {
@@ -50,7 +50,7 @@ impl Number for f16 {
 }
 
 /// Fixed pseudo-random values in -2..2.
-pub fn numbers(count: usize, seed: u32) -> Vec<f32> {
+pub fn random_values(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let step = |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -60,23 +60,23 @@ pub fn numbers(count: usize, seed: u32) -> Vec<f32> {
 }
 
 /// Values in device memory, in this type.
-pub fn stored<T: Number>(numbers: &[f32]) -> Buffer<T> {
-    let rounded: Vec<T> = numbers.iter().map(|number| T::rounded(*number)).collect();
+pub fn stored<T: Float>(values: &[f32]) -> Buffer<T> {
+    let rounded: Vec<T> = values.iter().map(|value| T::rounded(*value)).collect();
     Buffer::of(&rounded)
 }
 
 /// The contents of device memory, as float32.
-pub fn widened<T: Number>(buffer: &Buffer<T>) -> Vec<f32> {
+pub fn widened<T: Float>(buffer: &Buffer<T>) -> Vec<f32> {
     buffer.elements().into_iter().map(T::widened).collect()
 }
 
 /// Values rounded to a type and back.
-pub fn rounded<T: Number>(numbers: &[f32]) -> Vec<f32> {
-    numbers.iter().map(|number| T::rounded(*number).widened()).collect()
+pub fn rounded<T: Float>(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|value| T::rounded(*value).widened()).collect()
 }
 
 /// A buffer to write, filled with NaN to show where nothing was written.
-pub fn unwritten<T: Number>(count: usize) -> Buffer<T> {
+pub fn unwritten<T: Float>(count: usize) -> Buffer<T> {
     Buffer::of(&vec![T::rounded(f32::NAN); count])
 }
 
@@ -106,16 +106,16 @@ pub fn int(number: usize) -> Arg {
 }
 
 /// A matrix on the CPU.
-pub fn matrix(numbers: &[f32], width: usize) -> Tensor {
-    Tensor::from_slice(numbers, (numbers.len() / width, width), &Device::Cpu).expect("a matrix")
+pub fn matrix(values: &[f32], width: usize) -> Tensor {
+    Tensor::from_slice(values, (values.len() / width, width), &Device::Cpu).expect("a matrix")
 }
 
-pub fn vector(numbers: &[f32]) -> Tensor {
-    Tensor::from_slice(numbers, numbers.len(), &Device::Cpu).expect("a vector")
+pub fn vector(values: &[f32]) -> Tensor {
+    Tensor::from_slice(values, values.len(), &Device::Cpu).expect("a vector")
 }
 
-pub fn numbers_of(tensor: &Tensor) -> Vec<f32> {
-    tensor.flatten_all().and_then(|flat| flat.to_vec1()).expect("numbers")
+pub fn values_of(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().and_then(|flat| flat.to_vec1()).expect("values")
 }
 
 /// Same bits, except that all NaNs are equal.

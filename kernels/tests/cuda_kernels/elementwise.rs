@@ -20,10 +20,10 @@ fn expected(x: &[f32], width: usize, bias: Option<&[f32]>, act: Option<Activatio
         (0..width * width).map(|at| f32::from(at / width == at % width)).collect();
     let bias = bias.map(vector);
     let out = linear(&matrix(x, width), &matrix(&identity, width), bias.as_ref(), act, None);
-    numbers_of(&out.expect("a product"))
+    values_of(&out.expect("a product"))
 }
 
-fn gated<T: Number>(both: &[f32], width: usize, activation: usize, blocks: usize) -> Vec<f32> {
+fn gated<T: Float>(both: &[f32], width: usize, activation: usize, blocks: usize) -> Vec<f32> {
     let rows = both.len() / width / 2;
     let (both, mut out) = (stored::<T>(both), unwritten::<T>(rows * width));
     let sizes = [Arg::Long(rows as i64), int(width), int(activation)];
@@ -32,11 +32,11 @@ fn gated<T: Number>(both: &[f32], width: usize, activation: usize, blocks: usize
     widened(&out)
 }
 
-fn gates_are_close<T: Number>() {
+fn gates_are_close<T: Float>() {
     for (index, activation) in ACTIVATIONS.into_iter().enumerate() {
         for (rows, width) in [(1, 16), (3, 48), (7, 320), (65, 64)] {
             let both: Vec<f32> =
-                numbers(2 * rows * width, 1).iter().map(|value| 2.0 * value).collect();
+                random_values(2 * rows * width, 1).iter().map(|value| 2.0 * value).collect();
             let both = rounded::<T>(&both);
             let part = |part: usize| -> Vec<f32> {
                 let groups = both.chunks_exact(32).map(|group| &group[16 * part..16 * part + 16]);
@@ -61,7 +61,7 @@ fn gates_are_close_to_their_definition() {
     gates_are_close::<f16>();
 }
 
-fn epilogue<T: Number>(x: &[f32], width: usize, bias: Option<&[f32]>, activation: i32) -> Vec<f32> {
+fn epilogue<T: Float>(x: &[f32], width: usize, bias: Option<&[f32]>, activation: i32) -> Vec<f32> {
     let rows = x.len() / width;
     let (mut x, bias) = (stored::<T>(x), bias.map(Buffer::of));
     let bias = bias.as_ref();
@@ -76,12 +76,12 @@ fn epilogue<T: Number>(x: &[f32], width: usize, bias: Option<&[f32]>, activation
     widened(&x)
 }
 
-fn epilogues_are_close<T: Number>() {
+fn epilogues_are_close<T: Float>() {
     let activations = [None].into_iter().chain(ACTIVATIONS.map(Some));
     for (number, activation) in activations.enumerate() {
         for (rows, width) in [(1, 1), (3, 7), (5, 8), (2, 100), (9, 136)] {
-            let x = rounded::<T>(&numbers(rows * width, 2));
-            let bias = numbers(width, 3);
+            let x = rounded::<T>(&random_values(rows * width, 2));
+            let bias = random_values(width, 3);
             for bias in [None, Some(bias.as_slice())] {
                 let expected = expected(&x, width, bias, activation);
                 let what = format!("{} {activation:?} {rows} x {width}", T::NAME);
@@ -102,7 +102,7 @@ fn epilogues_are_close_to_their_definition() {
 #[test]
 fn what_is_not_a_number_stays_so_and_alone() {
     for number in -1..5 {
-        let clean = numbers(64, 4);
+        let clean = random_values(64, 4);
         let mut x = clean.clone();
         x[9] = f32::NAN;
         let (clean, got) =
@@ -120,7 +120,7 @@ fn what_is_not_a_number_stays_so_and_alone() {
         let got = epilogue::<f32>(&large, 8, None, number as i32);
         let x = Tensor::from_slice(&large, (1, 8), &Device::Cpu).expect("a matrix");
         let one = plain_activation(&x, activation);
-        assert_close(&got, &numbers_of(&one), [2e-6, 1e-6], &format!("{activation:?}"));
+        assert_close(&got, &values_of(&one), [2e-6, 1e-6], &format!("{activation:?}"));
     }
 }
 

@@ -7,7 +7,7 @@ use proxima_emulator::{Arg, Buffer, read, write};
 
 use super::device::*;
 
-fn gather<T: Number>(table: &[f32], ids: &[u32], width: usize, old: Option<&[f32]>) -> Vec<f32> {
+fn gather<T: Float>(table: &[f32], ids: &[u32], width: usize, old: Option<&[f32]>) -> Vec<f32> {
     let mut out = match old {
         Some(old) => Buffer::of(old),
         None => unwritten::<f32>(ids.len() * width),
@@ -20,11 +20,11 @@ fn gather<T: Number>(table: &[f32], ids: &[u32], width: usize, old: Option<&[f32
     out.elements()
 }
 
-fn rows_are_gathered<T: Number>() {
+fn rows_are_gathered<T: Float>() {
     for width in [1, 7, 8, 100, 128, 1024, 1032] {
-        let table = rounded::<T>(&numbers(5 * width, 1));
+        let table = rounded::<T>(&random_values(5 * width, 1));
         let ids = [4, 0, 3, 3, 1, 2, 0];
-        let old = numbers(ids.len() * width, 2);
+        let old = random_values(ids.len() * width, 2);
         let rows = ids.iter().flat_map(|id| &table[*id as usize * width..][..width]);
         let rows: Vec<f32> = rows.copied().collect();
         let sums: Vec<f32> = old.iter().zip(&rows).map(|(old, row)| old + row).collect();
@@ -40,11 +40,11 @@ fn rows_of_tables_are_gathered_exactly() {
     rows_are_gathered::<f16>();
 }
 
-fn weighted_rows_are_added<T: Number>() {
+fn weighted_rows_are_added<T: Float>() {
     for width in [1, 6, 8, 130, 1024] {
-        let table = rounded::<T>(&numbers(6 * width, 3));
-        let (ids, weights) = ([5u32, 0, 1, 2, 3, 3, 4, 0], numbers(8, 4));
-        let old = numbers(2 * width, 5);
+        let table = rounded::<T>(&random_values(6 * width, 3));
+        let (ids, weights) = ([5u32, 0, 1, 2, 3, 3, 4, 0], random_values(8, 4));
+        let old = random_values(2 * width, 5);
         let expected: Vec<f32> = (0..2 * width)
             .map(|at| {
                 let (row, column) = (at / width, at % width);

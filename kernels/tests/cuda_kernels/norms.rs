@@ -15,7 +15,7 @@ const EPS: f32 = 1e-6;
 const WIDTHS: [usize; 14] = [1, 3, 4, 31, 32, 33, 127, 128, 132, 384, 1022, 1024, 1028, 2560];
 const ROWS: [usize; 5] = [1, 3, 4, 5, 9];
 
-fn rms_norm<T: Number>(x: &[f32], weight: &[f32]) -> Vec<f32> {
+fn rms_norm<T: Float>(x: &[f32], weight: &[f32]) -> Vec<f32> {
     let (width, rows) = (weight.len(), x.len() / weight.len());
     let mut out = unwritten::<T>(x.len());
     let (x, weight) = (Buffer::of(x), Buffer::of(weight));
@@ -25,7 +25,7 @@ fn rms_norm<T: Number>(x: &[f32], weight: &[f32]) -> Vec<f32> {
 }
 
 /// The sums `x + added`, and their norm.
-fn add_rms_norm<T: Number>(x: &[f32], added: &[f32], weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
+fn add_rms_norm<T: Float>(x: &[f32], added: &[f32], weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let (width, rows) = (weight.len(), x.len() / weight.len());
     let (mut sums, mut out) = (unwritten::<f32>(x.len()), unwritten::<T>(x.len()));
     let (x, added, weight) = (Buffer::of(x), stored::<T>(added), Buffer::of(weight));
@@ -40,7 +40,7 @@ fn add_rms_norm<T: Number>(x: &[f32], added: &[f32], weight: &[f32]) -> (Vec<f32
 }
 
 /// The float32 copy, if requested, and the result.
-fn layer_norm<T: Number>(
+fn layer_norm<T: Float>(
     x: &[f32],
     weight: &[f32],
     bias: Option<&[f32]>,
@@ -63,19 +63,20 @@ fn layer_norm<T: Number>(
     (widened(&normed), widened(&out))
 }
 
-fn norms_are_close<T: Number>() {
+fn norms_are_close<T: Float>() {
     for width in WIDTHS {
-        let (weight, bias) = (numbers(width, 2), numbers(width, 3));
+        let (weight, bias) = (random_values(width, 2), random_values(width, 3));
         for rows in ROWS {
             let what = format!("{} {rows} x {width}", T::NAME);
             // Away from zero, where the two passes of a layer norm matter.
-            let x: Vec<f32> = numbers(rows * width, 1).iter().map(|value| value + 3.0).collect();
+            let x: Vec<f32> =
+                random_values(rows * width, 1).iter().map(|value| value + 3.0).collect();
             let (tensor, weights) = (matrix(&x, width), vector(&weight));
             let expected = reference::norm::rms_norm(&tensor, &weights, EPS).expect("a norm");
             let near = [T::UNIT + 2e-6, 1e-6];
-            assert_close(&rms_norm::<T>(&x, &weight), &numbers_of(&expected), near, &what);
+            assert_close(&rms_norm::<T>(&x, &weight), &values_of(&expected), near, &what);
 
-            let added = rounded::<T>(&numbers(rows * width, 4));
+            let added = rounded::<T>(&random_values(rows * width, 4));
             let sums: Vec<f32> = x.iter().zip(&added).map(|(x, added)| x + added).collect();
             let (found, out) = add_rms_norm::<T>(&x, &added, &weight);
             assert!(same(&found, &sums), "{what}: sums");
@@ -85,7 +86,7 @@ fn norms_are_close<T: Number>() {
             for bias in [None, Some(bias.as_slice())] {
                 let biases = bias.map(vector);
                 let expected = reference::norm::layer_norm(&tensor, &weights, biases.as_ref(), EPS);
-                let expected = numbers_of(&expected.expect("a norm"));
+                let expected = values_of(&expected.expect("a norm"));
                 let (normed, out) = layer_norm::<T>(&x, &weight, bias, true);
                 assert_close(&normed, &expected, [2e-6, 2e-5], &what);
                 assert_close(&out, &expected, [T::UNIT + 2e-6, 2e-5], &what);
@@ -109,7 +110,7 @@ fn norms_are_close_to_their_definition() {
 #[test]
 fn a_row_is_normed_the_same_alone_and_among_others_that_are_not_finite() {
     for width in [33, 256] {
-        let (mut x, weight) = (numbers(9 * width, 4), numbers(width, 5));
+        let (mut x, weight) = (random_values(9 * width, 4), random_values(width, 5));
         let (clean, (_, clean_layer)) =
             (rms_norm::<bf16>(&x, &weight), layer_norm::<bf16>(&x, &weight, None, false));
         x[2 * width + 7] = f32::NAN;
@@ -144,7 +145,7 @@ fn tables(positions: usize, size: usize, theta: f64) -> [Vec<f32>; 2] {
 }
 
 /// By the kernel with one warp per head, or by the one with `parts` warps per row.
-fn rotary<T: Number>(
+fn rotary<T: Float>(
     qkv: &[f32],
     heads: Heads,
     norms: Option<[&[f32]; 2]>,
@@ -169,14 +170,14 @@ fn rotary<T: Number>(
     widened(&out)
 }
 
-fn rotary_is_close<T: Number>() {
+fn rotary_is_close<T: Float>() {
     for size in [2, 6, 16, 32, 62, 64, 72, 80, 128, 130, 256] {
         let tables = RotaryTables::new(50, size, 1e4, &Device::Cpu).expect("tables");
         for (heads, kv_heads, rows) in [(1, 1, 1), (3, 1, 3), (4, 2, 5)] {
             let heads = Heads { heads, kv_heads, size };
-            let qkv = rounded::<T>(&numbers(rows * heads.row(), size as u32));
+            let qkv = rounded::<T>(&random_values(rows * heads.row(), size as u32));
             let positions: Vec<u32> = (0..rows as u32).map(|row| row * 11 % 50).collect();
-            let weights = [numbers(size, 6), numbers(size, 7)];
+            let weights = [random_values(size, 6), random_values(size, 7)];
             let [queries, keys] = [0, 1].map(|which| vector(&weights[which]));
             let norms = HeadNorms { queries, keys, eps: EPS };
             for norms in [None, Some(&norms)] {
@@ -190,7 +191,7 @@ fn rotary_is_close<T: Number>() {
                 for parts in [None].into_iter().chain(wide) {
                     let got = rotary::<T>(&qkv, heads, given, &positions, parts);
                     let what = format!("{} {heads:?} {rows} {parts:?}", T::NAME);
-                    let expected = numbers_of(&expected);
+                    let expected = values_of(&expected);
                     assert_close(&got, &expected, [T::UNIT + 2e-6, 4e-6], &what);
                 }
             }
@@ -208,7 +209,7 @@ fn rotary_is_close_to_its_definition() {
 #[test]
 fn a_head_that_is_not_finite_stays_alone() {
     let heads = Heads { heads: 3, kv_heads: 1, size: 64 };
-    let (clean, weights) = (numbers(3 * heads.row(), 8), numbers(64, 9));
+    let (clean, weights) = (random_values(3 * heads.row(), 8), random_values(64, 9));
     let norms = Some([weights.as_slice(), weights.as_slice()]);
     let mut qkv = clean.clone();
     qkv[heads.row() + 64 + 5] = f32::NAN;

@@ -33,17 +33,12 @@ fn pooled(rows: &[f32], offsets: &[usize], width: usize, method: usize) -> Vec<f
 fn pooling_is_that_of_the_cpu() {
     let offsets = [0, 1, 3, 12, 13, 50];
     for width in [1, 127, 128, 129, 384] {
-        let mut rows = numbers(50 * width, 1);
+        let mut rows = random_values(50 * width, 1);
         rows[5 * width] = f32::NAN;
         for (number, method) in METHODS.into_iter().enumerate() {
             let expected = pool(&matrix(&rows, width), &offsets, &[0; 5], method).expect("pooled");
             let got = pooled(&rows, &offsets, width, number);
-            assert_close(
-                &got,
-                &numbers_of(&expected),
-                [1e-6, 1e-6],
-                &format!("{method:?} {width}"),
-            );
+            assert_close(&got, &values_of(&expected), [1e-6, 1e-6], &format!("{method:?} {width}"));
             let seen = method != Pooling::Cls && method != Pooling::Last;
             assert_eq!(got.iter().filter(|value| value.is_nan()).count(), usize::from(seen));
         }
@@ -52,11 +47,11 @@ fn pooling_is_that_of_the_cpu() {
 
 #[test]
 fn columns_after_the_dimensions_are_unchanged() {
-    let (rows, bounds) = (Buffer::of(&numbers(300, 2)), Buffer::of(&[0u32, 2]));
+    let (rows, bounds) = (Buffer::of(&random_values(300, 2)), Buffer::of(&[0u32, 2]));
     let mut out = unwritten::<f32>(150);
     let args = [read(&rows), read(&bounds), int(150), int(0), int(130), write(&mut out)];
     launch("pool_f32", [2, 1], 128, &args);
     let out = out.elements();
-    assert!(same(&out[..130], &numbers(300, 2)[..130]));
+    assert!(same(&out[..130], &random_values(300, 2)[..130]));
     assert!(out[130..].iter().all(|value| value.is_nan()));
 }

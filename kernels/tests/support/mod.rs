@@ -10,7 +10,7 @@ use proxima_kernels::cpu::Isa;
 mod amx_emulator;
 
 /// Fixed pseudo-random values in -1..1.
-pub fn numbers(count: usize, seed: u32) -> Vec<f32> {
+pub fn random_values(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let step = |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -59,7 +59,7 @@ trait Arithmetic {
     fn second(out: &mut [u8], lines: &[Self::Middle], stride: usize, weights: &[Self::Weight]);
 
     /// The result if there is no second pass.
-    fn finish(numbers: Vec<Self::Middle>) -> Vec<u8>;
+    fn finish(values: Vec<Self::Middle>) -> Vec<u8>;
 
     /// The input of the second pass if there is no first.
     fn start(rgb: Cow<'_, [u8]>) -> Cow<'_, [Self::Middle]>;
@@ -92,9 +92,9 @@ pub(super) fn torch_bytes(from: Size, to: Size) -> usize {
     bytes(from, to, size_of::<f32>())
 }
 
-/// Upper bound on the bytes that resizing holds, with `number` bytes per value between the passes.
-fn bytes(from: Size, to: Size, number: usize) -> usize {
-    let between = (to.width * from.height).max(from.width * to.height) * number;
+/// Upper bound on the bytes that resizing holds, with `size` bytes per value between the passes.
+fn bytes(from: Size, to: Size, size: usize) -> usize {
+    let between = (to.width * from.height).max(from.width * to.height) * size;
     // The transposed strip, and the windows of all rows and columns.
     let sides = (from.width + from.height + to.width + to.height) * (BLOCK + 32);
     (from.pixels() + between + to.pixels()) * CHANNELS + sides
@@ -144,8 +144,8 @@ fn turn(rows: &[u8], size: usize, turned: &mut [u8]) {
     for (half, rows) in rows.chunks(size * 8).enumerate() {
         if rows.len() < size * 8 {
             for (row, line) in rows.chunks_exact(size).enumerate() {
-                for (at, &number) in line.iter().enumerate() {
-                    turned[at * STRIP + half * 8 + row] = number;
+                for (at, &value) in line.iter().enumerate() {
+                    turned[at * STRIP + half * 8 + row] = value;
                 }
             }
             continue;
@@ -216,8 +216,8 @@ fn sum_lines<T: Copy, W: Copy, S: Copy, O: Copy>(
     for (chunk, out) in whole.iter_mut().enumerate() {
         let mut sums = zero;
         for (line, &weight) in lines[chunk * LANES..].chunks(stride).zip(weights) {
-            if let Some(numbers) = line.first_chunk() {
-                sum(&mut sums, numbers, weight);
+            if let Some(values) = line.first_chunk() {
+                sum(&mut sums, values, weight);
             }
         }
         *out = finish(&sums);
@@ -235,23 +235,27 @@ fn sum_lines<T: Copy, W: Copy, S: Copy, O: Copy>(
 struct Pillow;
 
 /// Sums of products with the high and with the low parts of weights.
-type SplitSums = ([i32; LANES], [i32; LANES]);
+#[derive(Clone, Copy)]
+struct SplitSums {
+    high: [i32; LANES],
+    low: [i32; LANES],
+}
 
 impl Pillow {
-    const ZERO: SplitSums = ([0; LANES], [0; LANES]);
+    const ZERO: SplitSums = SplitSums { high: [0; LANES], low: [0; LANES] };
 
-    fn sum((high, low): &mut SplitSums, numbers: &[u8; LANES], weight: Fixed) {
-        for (sum, &number) in high.iter_mut().zip(numbers) {
-            *sum += i32::from(i16::from(number)) * i32::from(weight.high);
+    fn sum(sums: &mut SplitSums, values: &[u8; LANES], weight: Fixed) {
+        for (sum, &value) in sums.high.iter_mut().zip(values) {
+            *sum += i32::from(i16::from(value)) * i32::from(weight.high);
         }
-        for (sum, &number) in low.iter_mut().zip(numbers) {
-            *sum += i32::from(i16::from(number)) * i32::from(weight.low);
+        for (sum, &value) in sums.low.iter_mut().zip(values) {
+            *sum += i32::from(i16::from(value)) * i32::from(weight.low);
         }
     }
 
-    fn clip((high, low): &SplitSums) -> [u8; LANES] {
+    fn clip(sums: &SplitSums) -> [u8; LANES] {
         array::from_fn(|lane| {
-            let sum = (high[lane] << LOW) + low[lane] + (1 << (PRECISION - 1));
+            let sum = (sums.high[lane] << LOW) + sums.low[lane] + (1 << (PRECISION - 1));
             (sum >> PRECISION).clamp(0, 255) as u8
         })
     }
@@ -302,8 +306,8 @@ impl Arithmetic for Pillow {
         );
     }
 
-    fn finish(numbers: Vec<u8>) -> Vec<u8> {
-        numbers
+    fn finish(values: Vec<u8>) -> Vec<u8> {
+        values
     }
 
     fn start(rgb: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
@@ -328,10 +332,10 @@ fn cubic(x: f64) -> f64 {
 struct Torch;
 
 impl Torch {
-    fn whole(number: f32) -> u8 {
+    fn whole(value: f32) -> u8 {
         // Adding and subtracting 2^23 rounds to the nearest integer, ties to even.
         const WHOLE: f32 = 8_388_608.0;
-        ((number.clamp(0.0, 255.0) + WHOLE) - WHOLE) as u8
+        ((value.clamp(0.0, 255.0) + WHOLE) - WHOLE) as u8
     }
 }
 
@@ -360,18 +364,18 @@ impl Arithmetic for Torch {
     }
 
     fn first(out: &mut [f32], lines: &[u8], stride: usize, weights: &[f32]) {
-        let sum = |sums: &mut [f32; LANES], numbers: &[u8; LANES], weight: f32| {
-            for (sum, &number) in sums.iter_mut().zip(numbers) {
-                *sum += f32::from(number) * weight;
+        let sum = |sums: &mut [f32; LANES], values: &[u8; LANES], weight: f32| {
+            for (sum, &value) in sums.iter_mut().zip(values) {
+                *sum += f32::from(value) * weight;
             }
         };
         sum_lines(out, &WeightedLines { lines, stride, weights }, [0.0; LANES], sum, |sums| *sums);
     }
 
     fn second(out: &mut [u8], lines: &[f32], stride: usize, weights: &[f32]) {
-        let sum = |sums: &mut [f32; LANES], numbers: &[f32; LANES], weight: f32| {
-            for (sum, &number) in sums.iter_mut().zip(numbers) {
-                *sum += number * weight;
+        let sum = |sums: &mut [f32; LANES], values: &[f32; LANES], weight: f32| {
+            for (sum, &value) in sums.iter_mut().zip(values) {
+                *sum += value * weight;
             }
         };
         sum_lines(out, &WeightedLines { lines, stride, weights }, [0.0; LANES], sum, |sums| {
@@ -379,12 +383,12 @@ impl Arithmetic for Torch {
         });
     }
 
-    fn finish(numbers: Vec<f32>) -> Vec<u8> {
-        numbers.into_iter().map(Self::whole).collect()
+    fn finish(values: Vec<f32>) -> Vec<u8> {
+        values.into_iter().map(Self::whole).collect()
     }
 
     fn start(rgb: Cow<'_, [u8]>) -> Cow<'_, [f32]> {
-        rgb.iter().map(|&number| f32::from(number)).collect()
+        rgb.iter().map(|&value| f32::from(value)).collect()
     }
 }
 

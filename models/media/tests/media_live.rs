@@ -17,7 +17,7 @@ fn bitmap(grey: u8) -> MediaFile {
 }
 
 #[test]
-fn what_is_kept_keeps_nothing_out() {
+fn cached_pixels_do_not_count_against_the_limit() {
     let options = MediaOptions {
         cache_bytes_max: 4 * BYTES,
         live_bytes_max: BYTES,
@@ -26,7 +26,7 @@ fn what_is_kept_keeps_nothing_out() {
     let preprocessor = Preprocessor::new(&options, 32);
     let image = |grey: u8| preprocessor.image(&bitmap(grey));
     for grey in 0..20 {
-        let pixels = image(grey).expect("an image, whatever is kept");
+        let pixels = image(grey).expect("an image, whatever is cached");
         assert_eq!(pixels.bytes(), BYTES);
     }
     assert_eq!(Pixels::live_bytes(), 4 * BYTES);
@@ -34,7 +34,7 @@ fn what_is_kept_keeps_nothing_out() {
     let mut waiting: Vec<Arc<Pixels>> = Vec::new();
     let error = (100..200).find_map(|grey| image(grey).map(|pixels| waiting.push(pixels)).err());
     assert_eq!(error, Some(MediaError::Full { limit: BYTES }));
-    assert_eq!(waiting.len(), 4 + 2, "what caches may keep, the limit, and one above it");
+    assert_eq!(waiting.len(), 4 + 2, "what caches may hold, the limit, and one above it");
     // Cached pixels are returned even above the limit.
     let last = 100 + waiting.len() as u8 - 1;
     assert!(image(last).is_ok());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{KernelError, Tensor};
 
-use super::{BatchPart, Keep, Parent, RaggedBatch};
+use super::{BatchPart, Parent, RaggedBatch, SegmentToCache};
 
 /// A cached segment that later sequences may continue: its keys and values in every layer.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ impl Prefix {
 
     /// Size of its own keys, values and tokens in bytes, its parent's excluded.
     pub fn bytes(&self) -> usize {
-        let numbers: usize = self.layers.iter().map(Tensor::elem_count).sum();
-        numbers * size_of::<f32>() + size_of_val(self.tokens.as_slice())
+        let elements: usize = self.layers.iter().map(Tensor::elem_count).sum();
+        elements * size_of::<f32>() + size_of_val(self.tokens.as_slice())
     }
 
     pub(super) fn layer(&self, layer: usize) -> &Tensor {
@@ -45,12 +45,12 @@ impl Prefix {
 
 /// Collects, layer by layer, the keys and values to cache from one part of a batch.
 #[derive(Debug)]
-pub struct Keeping {
+pub struct PrefixCollector {
     /// Each segment to cache: its index in the batch, its rows in the part, and its layers so far.
     segments: Vec<(usize, Range<usize>, Vec<Tensor>)>,
 }
 
-impl Keeping {
+impl PrefixCollector {
     /// Takes a layer's keys and values: the columns of the part's `qkv` from `queries` on.
     ///
     /// # Errors
@@ -66,33 +66,39 @@ impl Keeping {
 
 impl RaggedBatch {
     /// An empty collector for the segments to cache from a part of this batch.
-    pub fn keeping(&self, part: &BatchPart) -> Keeping {
-        let own = self.keep.iter().filter(|keep| part.segment_range().contains(&keep.segment));
-        let rows =
-            |keep: &Keep| part.segments()[keep.segment - part.segment_range().start].rows.clone();
-        Keeping { segments: own.map(|keep| (keep.segment, rows(keep), Vec::new())).collect() }
+    pub fn prefix_collector(&self, part: &BatchPart) -> PrefixCollector {
+        let own = self.to_cache.iter().filter(|own| part.segment_range().contains(&own.segment));
+        let rows = |own: &SegmentToCache| {
+            part.segments()[own.segment - part.segment_range().start].rows.clone()
+        };
+        PrefixCollector { segments: own.map(|own| (own.segment, rows(own), Vec::new())).collect() }
     }
 
     /// Prefixes from what was collected in all parts, parents first.
-    pub fn new_prefixes(&self, parts: Vec<Keeping>) -> Vec<Arc<Prefix>> {
+    pub fn new_prefixes(&self, parts: Vec<PrefixCollector>) -> Vec<Arc<Prefix>> {
         let mut layers: HashMap<usize, Vec<Tensor>> = parts
             .into_iter()
             .flat_map(|part| part.segments)
             .map(|(segment, _, all)| (segment, all))
             .collect();
-        let mut done: Vec<(usize, Arc<Prefix>)> = Vec::with_capacity(self.keep.len());
-        for keep in &self.keep {
-            let parent = match &keep.parent {
+        let mut done: Vec<(usize, Arc<Prefix>)> = Vec::with_capacity(self.to_cache.len());
+        for segment in &self.to_cache {
+            let parent = match &segment.parent {
                 None => None,
                 Some(Parent::Cached(prefix)) => Some(prefix.clone()),
-                Some(Parent::Segment(segment)) => {
-                    let parent = done.iter().find(|(other, _)| other == segment);
-                    Some(parent.expect("what others go on from is kept before them").1.clone())
+                Some(Parent::Segment(index)) => {
+                    let parent = done.iter().find(|(other, _)| other == index);
+                    Some(
+                        parent
+                            .expect("a segment is cached before those that continue it")
+                            .1
+                            .clone(),
+                    )
                 }
             };
-            let layers = layers.remove(&keep.segment).unwrap_or_default();
-            let prefix = Prefix { parent, tokens: keep.tokens.clone(), layers };
-            done.push((keep.segment, Arc::new(prefix)));
+            let layers = layers.remove(&segment.segment).unwrap_or_default();
+            let prefix = Prefix { parent, tokens: segment.tokens.clone(), layers };
+            done.push((segment.segment, Arc::new(prefix)));
         }
         done.into_iter().map(|(_, prefix)| prefix).collect()
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proxima_kernels::spec::{Ancestor, Segment};
 
 use super::visual::{Gathered, Visual};
-use super::{Keep, Parent, Prefix, RaggedBatch, Sequence};
+use super::{Parent, Prefix, RaggedBatch, SegmentToCache, Sequence};
 
 /// Minimum number of tokens, beyond those already shared, for a shared segment of their own.
 const SHARED_MIN: usize = 16;
@@ -50,7 +50,7 @@ pub fn lay_out(
             pooling_skips: Vec::new(),
             shares: true,
             cached: Vec::new(),
-            keep: Vec::new(),
+            to_cache: Vec::new(),
             visuals: Vec::new(),
             mrope_positions: Vec::new(),
             marked: None,
@@ -153,7 +153,11 @@ impl Tree<'_> {
             if branch.first == branch.last {
                 return;
             }
-            self.batch.keep.push(Keep { segment, tokens, parent: branch.parent.take() });
+            self.batch.to_cache.push(SegmentToCache {
+                segment,
+                tokens,
+                parent: branch.parent.take(),
+            });
             (branch.depth, branch.parent) = (shared, Some(Parent::Segment(segment)));
         }
         let Branch { mut first, last, depth, parent, by_recent } = branch;

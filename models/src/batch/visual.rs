@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_beginnings_with_an_image_are_one_run_and_other_images_part_before_it() {
+    fn equal_beginnings_with_an_image_are_one_segment_and_other_images_part_before_it() {
         let (red, blue) = ((1, [4, 5]), (2, [4, 5]));
         let red_and_more = sequence(&[20, 20], &[red, red], 3);
         let red_and_less = sequence(&[20], &[red], 30);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_alone_have_no_places() {
+    fn texts_alone_have_no_mrope_positions() {
         let text = sequence(&[], &[], 30);
         assert_eq!(RaggedBatch::new([&text]).mrope_positions(), None);
         let image = sequence(&[3], &[(1, [2, 2])], 1);

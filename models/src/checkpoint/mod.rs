@@ -154,8 +154,8 @@ impl Checkpoint {
         })
     }
 
-    /// Checks `config.json`, and the other files that a family reads, against the tables of their
-    /// keys. Returns the warnings about these files and all read before.
+    /// Checks `config.json` and the family's other files against their key tables. Returns all
+    /// warnings so far.
     ///
     /// # Errors
     /// A key whose value is out of bounds or not served.

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Family, Network, heads};
-use crate::batch::{BatchPart, Encoder, HiddenStates, InParts, Keeping, RaggedBatch};
+use crate::batch::{BatchPart, Encoder, HiddenStates, InParts, PrefixCollector, RaggedBatch};
 use crate::checkpoint::keys::Key;
 use crate::checkpoint::keys::Rule::{NoEffect, Object, Refused, Used};
 use crate::checkpoint::keys::config::{
@@ -26,8 +26,8 @@ use crate::checkpoint::keys::config::{
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::conventions::Conventions;
 use crate::layers::{
-    AttentionInputs, Loader, Rotary, RotaryRule, Rotation, SandwichConfig, SandwichLayer,
-    activation, decoder_heads, sandwich_norm,
+    AttentionInputs, LinearPart, Loader, Rotary, RotaryRule, Rotation, SandwichConfig,
+    SandwichLayer, activation, decoder_heads, sandwich_norm,
 };
 use crate::readout::Pooling;
 
@@ -282,9 +282,9 @@ impl Layer {
             main: SandwichLayer::load(&own, sizes)?,
             is_local: sizes.mask != Mask::Full,
             first: loader.layer(&all.rows(index * mixed..(index + 1) * mixed))?,
-            gate: block.linear(&[("per_layer_input_gate", mixed)], hidden, false)?,
+            gate: block.linear(&[LinearPart::new("per_layer_input_gate", mixed)], hidden, false)?,
             activation: sizes.activation,
-            back: block.linear(&[("per_layer_projection", hidden)], mixed, false)?,
+            back: block.linear(&[LinearPart::new("per_layer_projection", hidden)], mixed, false)?,
             norm: sandwich_norm(&block, "post_per_layer_input_norm", hidden, false, 1.0)?,
             scale: f64::from(own.stored("layer_scalar", &[1])?.to_f32()[0]),
         })
@@ -351,7 +351,11 @@ fn load(
         rotary: [rotary(false)?, rotary(true)?],
         mixed_norm: sandwich_norm(&loader, "ple.per_layer_projection_norm", mixed, false, 1.0)?,
         norm: sandwich_norm(&loader, "norm", hidden, false, 1.0)?,
-        projection: loader.linear(&[("embedding_projection", width)], hidden, false)?,
+        projection: loader.linear(
+            &[LinearPart::new("embedding_projection", width)],
+            hidden,
+            false,
+        )?,
         eps: config.rms_norm_eps,
     };
     Ok(Network {
@@ -369,7 +373,7 @@ struct LayerState {
     hidden: Rows,
     /// The first hidden states.
     embedded: Tensor,
-    keeping: Keeping,
+    collector: PrefixCollector,
 }
 
 impl EmbeddingGemma2 {
@@ -377,11 +381,11 @@ impl EmbeddingGemma2 {
     fn forward(
         &self,
         part: &BatchPart,
-        LayerState { mut hidden, embedded, mut keeping }: LayerState,
+        LayerState { mut hidden, embedded, mut collector }: LayerState,
         layer: &Layer,
         inputs: AttentionInputs<'_>,
     ) -> Result<LayerState, KernelError> {
-        layer.main.forward(part, &mut hidden, &mut keeping, inputs)?;
+        layer.main.forward(part, &mut hidden, &mut collector, inputs)?;
         let first = layer.first.forward(&embedded)?;
         let scaled = (first / self.scale)?;
         let mixed = rms_norm(&scaled, &self.mixed_norm, self.eps)?;
@@ -390,7 +394,7 @@ impl EmbeddingGemma2 {
         let back = layer.back.forward(&(gate * mixed)?)?;
         let added = (x + rms_norm(&back, &layer.norm, self.eps)?)?;
         let hidden = Rows::of(&(added * layer.scale)?)?;
-        Ok(LayerState { hidden, embedded, keeping })
+        Ok(LayerState { hidden, embedded, collector })
     }
 }
 
@@ -405,7 +409,7 @@ impl Encoder for EmbeddingGemma2 {
         let weight_bytes = self.layers.first().map_or(0, Layer::weight_bytes);
         let mut parts = InParts::new(batch, hidden, weight_bytes, |part, hidden| {
             let embedded = hidden.tensor()?.copy()?;
-            Ok(LayerState { hidden, embedded, keeping: batch.keeping(part) })
+            Ok(LayerState { hidden, embedded, collector: batch.prefix_collector(part) })
         })?;
         for (index, layer) in self.layers.iter().enumerate() {
             let cached = batch.cached(index);

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Family, LanguageModel, Network, heads, llama};
-use crate::batch::{Encoder, HiddenStates, InParts, Keeping, RaggedBatch};
+use crate::batch::{Encoder, HiddenStates, InParts, PrefixCollector, RaggedBatch};
 use crate::checkpoint::keys::Rule::{Fixed, NoEffect, Object, Refused, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, SCALED_ROTARY, THETA, VOCABULARY, WIDTH,
@@ -296,7 +296,7 @@ fn load(
 /// A part of a batch between two layers.
 struct LayerState {
     hidden: Rows,
-    keeping: Keeping,
+    collector: PrefixCollector,
 }
 
 impl Encoder for Gemma3 {
@@ -308,7 +308,7 @@ impl Encoder for Gemma3 {
         let hidden = Rows::of(&(embedded * self.scale)?)?;
         let weight_bytes = self.layers.first().map_or(0, |(layer, _)| layer.weight_bytes());
         let mut parts = InParts::new(batch, hidden, weight_bytes, |part, hidden| {
-            Ok(LayerState { hidden, keeping: batch.keeping(part) })
+            Ok(LayerState { hidden, collector: batch.prefix_collector(part) })
         })?;
         for (index, (layer, attends)) in self.layers.iter().enumerate() {
             let cached = batch.cached(index);
@@ -317,15 +317,15 @@ impl Encoder for Gemma3 {
             parts.step(pause, |part, mut state| {
                 let inputs =
                     AttentionInputs { cached: &cached, rotation: rotation.of_rows(part.rows()) };
-                layer.forward(part, &mut state.hidden, &mut state.keeping, inputs)?;
+                layer.forward(part, &mut state.hidden, &mut state.collector, inputs)?;
                 Ok(state)
             })?;
         }
-        let (hidden, keeping) =
-            parts.finish().into_iter().map(|state| (state.hidden, state.keeping)).unzip();
+        let (hidden, collectors) =
+            parts.finish().into_iter().map(|state| (state.hidden, state.collector)).unzip();
         let states = HiddenStates::new(&Rows::joined(hidden)?, batch)?;
         let rows = rms_norm(&states.rows, &self.norm, self.eps)?;
-        Ok(HiddenStates { rows, prefixes: batch.new_prefixes(keeping), ..states })
+        Ok(HiddenStates { rows, prefixes: batch.new_prefixes(collectors), ..states })
     }
 
     fn is_causal(&self) -> bool {

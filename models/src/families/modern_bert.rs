@@ -25,7 +25,7 @@ use crate::checkpoint::keys::config::{
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::conventions::Conventions;
-use crate::layers::{LayerNorm, Loader, Rotary, Rotation, activation};
+use crate::layers::{LayerNorm, LinearPart, Loader, Rotary, Rotation, activation};
 use crate::readout::{HeadLayer, Pooling, ScoreReadout, WordsHead};
 
 /// Its entry in the list of families.
@@ -336,11 +336,11 @@ impl Layer {
         let padded = GatedLinear::padded(mlp);
         Ok(Self {
             attention_norm: (layer > 0).then(|| norm("attn_norm")).transpose()?,
-            qkv: loader.linear(&[("attn.Wqkv", 3 * hidden)], hidden, bias)?,
-            output: loader.linear(&[("attn.Wo", hidden)], hidden, bias)?,
+            qkv: loader.linear(&[LinearPart::new("attn.Wqkv", 3 * hidden)], hidden, bias)?,
+            output: loader.linear(&[LinearPart::new("attn.Wo", hidden)], hidden, bias)?,
             mlp_norm: norm("mlp_norm")?,
             gated: loader.gated_of_one("mlp.Wi", hidden, mlp, activation, true)?,
-            down: loader.linear_padded(&[("mlp.Wo", hidden)], mlp, padded, false)?,
+            down: loader.linear_padded(&[LinearPart::new("mlp.Wo", hidden)], mlp, padded, false)?,
             mask: if local { Mask::Window(config.window()) } else { Mask::Full },
         })
     }

@@ -20,7 +20,8 @@ use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::conventions::Conventions;
 use crate::layers::{
-    DecoderConfig, Loader, RotaryRule, TextDecoder, activation, decoder_heads, rope_object,
+    DecoderConfig, LinearPart, Loader, RotaryRule, TextDecoder, activation, decoder_heads,
+    rope_object,
 };
 use crate::readout::Pooling;
 
@@ -120,7 +121,7 @@ const TABLES: &[&str] = &["", "model."];
 
 const NO_WINDOW: &str = "for use_sliding_window, which is refused";
 
-/// The keys that all of them have, with these settings of rotary positions, and some more.
+/// Keys shared by all Qwen3 types, with the given rotary keys and `$own`.
 macro_rules! keys {
     ($rotary:expr, $($own:expr),* $(,)?) => {
         &[
@@ -342,7 +343,11 @@ fn load(
     if variant == Variant::Projected {
         let inputs = std::mem::replace(&mut width, checkpoint.labels()?.len());
         let root = Loader::new(weights, "", precision, device);
-        encoder = encoder.with_projection(root.linear(&[("linear", width)], inputs, false)?);
+        encoder = encoder.with_projection(root.linear(
+            &[LinearPart::new("linear", width)],
+            inputs,
+            false,
+        )?);
     }
     Ok(Network {
         encoder: Box::new(encoder),

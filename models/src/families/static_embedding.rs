@@ -67,11 +67,11 @@ fn load(
     let mut table = loader.stored(name, &[vocabulary, width])?;
     if name == TABLES[1] && weights.contains("weights") {
         let factors = loader.stored("weights", &[vocabulary])?.to_f32();
-        let mut numbers = table.to_f32();
-        for (row, factor) in numbers.chunks_exact_mut(width.max(1)).zip(factors) {
-            row.iter_mut().for_each(|number| *number *= factor);
+        let mut values = table.to_f32();
+        for (row, factor) in values.chunks_exact_mut(width.max(1)).zip(factors) {
+            row.iter_mut().for_each(|value| *value *= factor);
         }
-        let folded = StoredTensor::of_numbers(&numbers, vec![vocabulary, width]);
+        let folded = StoredTensor::of_values(&values, vec![vocabulary, width]);
         table = folded.map_err(|problem| error(&problem))?;
     }
     let table = Embedding::new(table, device).map_err(|error| loader.failed(error))?;

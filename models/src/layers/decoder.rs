@@ -14,8 +14,8 @@ use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask, Sequences};
 use proxima_kernels::{KernelError, Tensor};
 
-use super::{Loader, Rotation};
-use crate::batch::{BatchPart, HiddenStates, InParts, Keeping, RaggedBatch};
+use super::{LinearPart, Loader, Rotation};
+use crate::batch::{BatchPart, HiddenStates, InParts, PrefixCollector, RaggedBatch};
 use crate::checkpoint::CheckpointError;
 
 /// Sizes of a decoder.
@@ -156,10 +156,10 @@ impl Decoder {
         rotation: Rotation<'_>,
         after_layer: &AfterLayer<'_>,
         pause: &dyn Fn(),
-    ) -> Result<(Rows, Vec<Keeping>), KernelError> {
+    ) -> Result<(Rows, Vec<PrefixCollector>), KernelError> {
         let weight_bytes = self.layers.first().map_or(0, Layer::weight_bytes);
         let mut parts = InParts::new(batch, hidden, weight_bytes, |part, hidden| {
-            Ok(LayerState { hidden, input: None, keeping: batch.keeping(part) })
+            Ok(LayerState { hidden, input: None, collector: batch.prefix_collector(part) })
         })?;
         let changed_between = !batch.visuals().is_empty();
         for (index, layer) in self.layers.iter().enumerate() {
@@ -177,9 +177,9 @@ impl Decoder {
                 Ok(state)
             })?;
         }
-        let (hidden, keeping) =
-            parts.finish().into_iter().map(|state| (state.hidden, state.keeping)).unzip();
-        Ok((Rows::joined(hidden)?, keeping))
+        let (hidden, collectors) =
+            parts.finish().into_iter().map(|state| (state.hidden, state.collector)).unzip();
+        Ok((Rows::joined(hidden)?, collectors))
     }
 }
 
@@ -188,7 +188,7 @@ struct LayerState {
     hidden: Rows,
     /// The hidden states, normalised, in the next layer's input layout, if already computed.
     input: Option<LinearInput>,
-    keeping: Keeping,
+    collector: PrefixCollector,
 }
 
 impl Decoder {
@@ -197,7 +197,7 @@ impl Decoder {
     fn forward(
         &self,
         part: &BatchPart,
-        LayerState { hidden, input, mut keeping }: LayerState,
+        LayerState { hidden, input, mut collector }: LayerState,
         layer: &Layer,
         next: Option<&Layer>,
         cached: &[&Tensor],
@@ -210,7 +210,7 @@ impl Decoder {
         let qkv = layer.qkv.of(&input, None, None)?;
         let Rotation { positions, tables } = rotation;
         let qkv = rotary(qkv, self.heads, layer.head_norms.as_ref(), positions, tables)?;
-        keeping.take(&qkv, self.heads.heads * self.heads.size)?;
+        collector.take(&qkv, self.heads.heads * self.heads.size)?;
         let rows = Sequences { segments: part.segments(), cached };
         let mixed = attention_for(&qkv, self.heads, rows, self.mask, &layer.output)?;
         let norm = self.norm_for(&layer.mlp_norm, layer.gated.input_layout());
@@ -218,11 +218,11 @@ impl Decoder {
         let gated = layer.gated.apply_for(&normed, layer.down.input_layout())?;
         let Some(next) = next else {
             let hidden = layer.down.of(&gated, None, Some(&hidden))?;
-            return Ok(LayerState { hidden, input: None, keeping });
+            return Ok(LayerState { hidden, input: None, collector });
         };
         let norm = self.norm_for(&next.input_norm, next.qkv.input_layout());
         let (hidden, input) = layer.down.add_and_norm(&gated, &hidden, norm)?;
-        Ok(LayerState { hidden, input: Some(input), keeping })
+        Ok(LayerState { hidden, input: Some(input), collector })
     }
 
     fn norm_for<'a>(&self, weight: &'a Tensor, layout: InputLayout) -> NormAfter<'a> {
@@ -240,7 +240,11 @@ impl Layer {
         let &DecoderConfig { hidden, heads, mlp, eps, activation, .. } = config;
         let (queries, keys) = (heads.heads * heads.size, heads.kv_heads * heads.size);
         let attention = loader.at("self_attn.");
-        let parts = [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)];
+        let parts = [
+            LinearPart::new("q_proj", queries),
+            LinearPart::new("k_proj", keys),
+            LinearPart::new("v_proj", keys),
+        ];
         let padded = GatedLinear::padded(mlp);
         Ok(Self {
             input_norm: norm_weight(loader, "input_layernorm", config)?,
@@ -253,10 +257,19 @@ impl Layer {
                 }),
                 false => None,
             },
-            output: attention.linear(&[("o_proj", hidden)], queries, config.output_bias)?,
+            output: attention.linear(
+                &[LinearPart::new("o_proj", hidden)],
+                queries,
+                config.output_bias,
+            )?,
             mlp_norm: norm_weight(loader, "post_attention_layernorm", config)?,
             gated: loader.gated("mlp.gate_proj", "mlp.up_proj", hidden, mlp, activation)?,
-            down: loader.linear_padded(&[("mlp.down_proj", hidden)], mlp, padded, false)?,
+            down: loader.linear_padded(
+                &[LinearPart::new("mlp.down_proj", hidden)],
+                mlp,
+                padded,
+                false,
+            )?,
         })
     }
 }

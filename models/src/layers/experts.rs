@@ -157,9 +157,9 @@ impl Experts {
 
 /// `[columns, rows]` of `[rows, columns]`.
 fn transposed(matrix: &StoredTensor) -> StoredTensor {
-    let (numbers, shape) = (matrix.to_f32(), matrix.shape().to_vec());
+    let (values, shape) = (matrix.to_f32(), matrix.shape().to_vec());
     let (rows, columns) = (shape[0], shape[1]);
     let turned: Vec<f32> =
-        (0..rows * columns).map(|index| numbers[index % rows * columns + index / rows]).collect();
-    StoredTensor::of_numbers(&turned, vec![columns, rows]).expect("as many numbers as before")
+        (0..rows * columns).map(|index| values[index % rows * columns + index / rows]).collect();
+    StoredTensor::of_values(&turned, vec![columns, rows]).expect("as many values as before")
 }

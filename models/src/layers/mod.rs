@@ -32,6 +32,20 @@ pub use sandwich::{AttentionInputs, SandwichConfig, SandwichLayer, sandwich_norm
 pub use text_decoder::TextDecoder;
 pub use token_bias::{LogBuckets, TokenBiasConfig, TokenBiases};
 
+/// A linear layer as stored, which is all or a part of one that is computed.
+#[derive(Debug, Clone, Copy)]
+pub struct LinearPart<'a> {
+    name: &'a str,
+    outputs: usize,
+}
+
+impl<'a> LinearPart<'a> {
+    /// The layer of `name.weight` (and `name.bias`).
+    pub fn new(name: &'a str, outputs: usize) -> Self {
+        Self { name, outputs }
+    }
+}
+
 /// Builds layers from a checkpoint's tensors under a prefix.
 pub struct Loader<'a> {
     weights: &'a Weights,
@@ -102,19 +116,19 @@ impl<'a> Loader<'a> {
         length: usize,
         change: impl Fn(f32) -> f32,
     ) -> Result<Tensor, CheckpointError> {
-        let numbers = self.stored(name, &[length])?.to_f32().into_iter().map(change).collect();
-        let numbers: Vec<f32> = numbers;
-        Tensor::from_vec(numbers, length, self.device).map_err(|error| self.failed(error))
+        let values = self.stored(name, &[length])?.to_f32().into_iter().map(change).collect();
+        let values: Vec<f32> = values;
+        Tensor::from_vec(values, length, self.device).map_err(|error| self.failed(error))
     }
 
-    /// One linear layer from several, concatenated along the outputs: `(name, outputs)` each, all
-    /// with or all without bias.
+    /// One linear layer from several, concatenated along the outputs, all with or all without
+    /// bias.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape.
     pub fn linear(
         &self,
-        parts: &[(&str, usize)],
+        parts: &[LinearPart<'_>],
         inputs: usize,
         bias: bool,
     ) -> Result<Linear, CheckpointError> {
@@ -127,13 +141,13 @@ impl<'a> Loader<'a> {
     /// If a tensor is missing or has another shape.
     pub fn linear_padded(
         &self,
-        parts: &[(&str, usize)],
+        parts: &[LinearPart<'_>],
         inputs: usize,
         padded: usize,
         bias: bool,
     ) -> Result<Linear, CheckpointError> {
         let stored = |suffix: &str, wide: bool| -> Result<Vec<StoredTensor>, CheckpointError> {
-            let tensors = parts.iter().map(|(name, outputs)| {
+            let tensors = parts.iter().map(|LinearPart { name, outputs }| {
                 let shape = [*outputs, inputs];
                 self.stored(&format!("{name}.{suffix}"), if wide { &shape } else { &shape[..1] })
             });

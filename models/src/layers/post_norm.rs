@@ -14,8 +14,8 @@ use proxima_kernels::spec::{Activation, Heads, Mask, PositionBias, ScoreBias, Sc
 use proxima_kernels::{KernelError, Tensor};
 
 use super::{
-    Experts, ExpertsConfig, ExpertsNames, LayerNorm, Loader, RelativeBias, Rotary, RotaryRule,
-    Rotation, TableSizes, TokenBiases, TokenEmbeddings,
+    Experts, ExpertsConfig, ExpertsNames, LayerNorm, LinearPart, Loader, RelativeBias, Rotary,
+    RotaryRule, Rotation, TableSizes, TokenBiases, TokenEmbeddings,
 };
 use crate::batch::{BatchPart, Encoder, HiddenStates, InParts, RaggedBatch};
 use crate::checkpoint::CheckpointError;
@@ -173,12 +173,13 @@ impl Mlp {
             let experts = Experts::load(loader, names, experts, width, mlp, activation)?;
             return Ok(Self::Experts(experts));
         }
-        let down =
-            |padded: usize| loader.linear_padded(&[(names.down, width)], mlp, padded, biases.down);
+        let down = |padded: usize| {
+            loader.linear_padded(&[LinearPart::new(names.down, width)], mlp, padded, biases.down)
+        };
         let gated = |up| Ok(Self::Gated { up, down: down(GatedLinear::padded(mlp))? });
         match names.up {
             UpNames::Plain(name) => {
-                let up = loader.linear(&[(name, mlp)], width, true)?;
+                let up = loader.linear(&[LinearPart::new(name, mlp)], width, true)?;
                 Ok(Self::Plain { up, down: down(mlp)? })
             }
             UpNames::Gated { gate, value } => {
@@ -390,8 +391,8 @@ impl Layer {
         let &PostNormConfig { eps, biases, .. } = config;
         let norm = |name: &str| LayerNorm::load(loader, name, width, eps, true);
         let parts = match &names.qkv {
-            QkvNames::Apart(names) => names.map(|name| (name, width)).to_vec(),
-            QkvNames::Stacked(name) => vec![(*name, 3 * width)],
+            QkvNames::Apart(names) => names.map(|name| LinearPart::new(name, width)).to_vec(),
+            QkvNames::Stacked(name) => vec![LinearPart::new(name, 3 * width)],
         };
         Ok(Self {
             qkv: loader.linear(&parts, width, biases.qkv)?,
@@ -399,7 +400,7 @@ impl Layer {
                 Some([queries, keys]) => Some([norm(queries)?, norm(keys)?]),
                 None => None,
             },
-            output: loader.linear(&[(names.output, width)], width, biases.output)?,
+            output: loader.linear(&[LinearPart::new(names.output, width)], width, biases.output)?,
             inner_norm: names.inner_norm.map(norm).transpose()?,
             attention_norm: norm(names.attention_norm)?,
             mlp: Mlp::load(loader, index, width, config, names)?,

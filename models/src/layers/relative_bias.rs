@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 use proxima_kernels::spec::PositionBias;
 use proxima_kernels::{Device, KernelError, Tensor};
 
-/// Longest text of the first table: enough for most.
+/// Initial length of the table; most texts fit.
 const LENGTH_MIN: usize = 512;
 
 /// T5's buckets: near offsets have one each, farther ones share logarithmically wider ones (Raffel

@@ -35,7 +35,8 @@ pub enum Scaling {
         /// The factor.
         factor: f64,
     },
-    /// A larger base, and all are divided by a power of the factor (Alibaba-NLP/new-impl).
+    /// NTK: a larger base, and frequencies divided by a power of the factor
+    /// (Alibaba-NLP/new-impl).
     Ntk {
         /// The factor of the base.
         factor: f64,
@@ -99,7 +100,7 @@ impl RotaryRule {
             }
         };
         let rule = Self { theta: settings.optional("rope_theta")?.unwrap_or(theta), scaling };
-        // Whether they are finite does not depend on the size of heads.
+        // Any head size will do to test whether frequencies are finite.
         let (frequencies, scale) = rule.frequencies(64);
         match frequencies.iter().chain([&scale]).all(|number| number.is_finite()) {
             true => Ok(rule),

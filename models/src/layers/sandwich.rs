@@ -11,8 +11,8 @@ use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask, Sequences};
 use proxima_kernels::{KernelError, Tensor};
 
-use super::{Loader, Rotation};
-use crate::batch::{BatchPart, Keeping};
+use super::{LinearPart, Loader, Rotation};
+use crate::batch::{BatchPart, PrefixCollector};
 use crate::checkpoint::CheckpointError;
 
 /// Sizes of a layer.
@@ -77,7 +77,11 @@ impl SandwichLayer {
         let &SandwichConfig { hidden, heads, mlp, eps, activation, bias, .. } = config;
         let (queries, keys) = (heads.heads * heads.size, heads.kv_heads * heads.size);
         let attention = loader.at("self_attn.");
-        let parts = [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)];
+        let parts = [
+            LinearPart::new("q_proj", queries),
+            LinearPart::new("k_proj", keys),
+            LinearPart::new("v_proj", keys),
+        ];
         let norm = |name: &str| sandwich_norm(loader, name, hidden, config.norms_add_one, 1.0);
         let head_norm = |name: &str, factor: f32| {
             sandwich_norm(&attention, name, heads.size, config.norms_add_one, factor)
@@ -96,11 +100,16 @@ impl SandwichLayer {
                 eps,
             },
             value_norm: ones.map_err(|error| loader.failed(error))?,
-            output: attention.linear(&[("o_proj", hidden)], queries, bias)?,
+            output: attention.linear(&[LinearPart::new("o_proj", hidden)], queries, bias)?,
             attention_norm: norm("post_attention_layernorm")?,
             mlp_norm: norm("pre_feedforward_layernorm")?,
             gated: loader.gated("mlp.gate_proj", "mlp.up_proj", hidden, mlp, activation)?,
-            down: loader.linear_padded(&[("mlp.down_proj", hidden)], mlp, padded, false)?,
+            down: loader.linear_padded(
+                &[LinearPart::new("mlp.down_proj", hidden)],
+                mlp,
+                padded,
+                false,
+            )?,
             output_norm: norm("post_feedforward_layernorm")?,
             heads,
             mask: config.mask,
@@ -127,7 +136,7 @@ impl SandwichLayer {
         &self,
         part: &BatchPart,
         hidden: &mut Rows,
-        keeping: &mut Keeping,
+        collector: &mut PrefixCollector,
         inputs: AttentionInputs<'_>,
     ) -> Result<(), KernelError> {
         let normed = rms_norm_for(hidden, &self.input_norm, self.eps, self.qkv.input_layout())?;
@@ -137,7 +146,7 @@ impl SandwichLayer {
         }
         let Rotation { positions, tables } = inputs.rotation;
         let qkv = rotary(qkv, self.heads, Some(&self.head_norms), positions, tables)?;
-        keeping.take(&qkv, self.heads.heads * self.heads.size)?;
+        collector.take(&qkv, self.heads.heads * self.heads.size)?;
         let rows = Sequences { segments: part.segments(), cached: inputs.cached };
         let mixed = attention_for(&qkv, self.heads, rows, self.mask, &self.output)?;
         self.add(hidden, &self.output.of(&mixed, None, None)?, &self.attention_norm)?;

@@ -12,7 +12,7 @@ use proxima_kernels::spec::{Heads, OffsetBuckets, Precision, Segment};
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{KernelError, Tensor};
 
-use super::{LayerNorm, Loader};
+use super::{LayerNorm, LinearPart, Loader};
 use crate::checkpoint::CheckpointError;
 
 /// Rows whose terms are in memory at a time, if no sequence is longer: each has two for each head
@@ -23,7 +23,7 @@ const ROWS_MAX: usize = 1024;
 /// ones.
 #[derive(Debug, Clone, Copy)]
 pub struct LogBuckets {
-    /// Buckets for each direction; all positions have one of their own if there are as many.
+    /// Buckets per direction; if at least as many as positions, each position has its own.
     pub span: usize,
     /// Positions from this on share the last bucket of their direction.
     pub distance_max: usize,
@@ -88,9 +88,9 @@ pub struct TokenBiasConfig<'a> {
     pub buckets: LogBuckets,
     /// Longest sequence in tokens.
     pub length: usize,
-    /// In each layer, what makes queries of the embeddings.
+    /// Name of the query projection in each layer.
     pub queries: &'a str,
-    /// In each layer, what makes keys of them.
+    /// Name of the key projection in each layer.
     pub keys: &'a str,
 }
 
@@ -200,8 +200,8 @@ impl TokenBiases {
     }
 }
 
-/// The heads of what a layer makes of the embeddings of relative positions at these rows, scaled
-/// like a product of query and key that is one term of three.
+/// Projects the relative-position embeddings with this layer's weights, split by head and scaled by
+/// `1/sqrt(3·size)`.
 fn tables_of(
     loader: &Loader<'_>,
     table: &Tensor,
@@ -212,13 +212,14 @@ fn tables_of(
     let failed = |error: KernelError| loader.failed(error);
     let (size, width) = (heads.size, heads.heads * heads.size);
     let scale = 1.0 / ((3 * size) as f32).sqrt();
-    let projection = loader.with(Precision::Float32).linear(&[(name, width)], width, true)?;
+    let projection =
+        loader.with(Precision::Float32).linear(&[LinearPart::new(name, width)], width, true)?;
     let made = projection.forward(table).and_then(|made| made.to_vec2());
     let made: Vec<Vec<f32>> = made.map_err(failed)?;
     let of_heads = (0..heads.heads).map(|head| {
         let elements = rows.iter().flat_map(|row| &made[*row][head * size..(head + 1) * size]);
-        let numbers: Vec<f32> = elements.map(|number| number * scale).collect();
-        let stored = StoredTensor::of_numbers(&numbers, vec![rows.len(), size]);
+        let values: Vec<f32> = elements.map(|value| value * scale).collect();
+        let stored = StoredTensor::of_values(&values, vec![rows.len(), size]);
         loader.layer(&stored.map_err(|problem| failed(KernelError::Msg(problem.to_string())))?)
     });
     of_heads.collect()

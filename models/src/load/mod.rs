@@ -24,7 +24,7 @@ use readouts::{ReadoutParts, scores};
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// Precision of the weights; `None` keeps the checkpoint's.
-    pub dtype: Option<Precision>,
+    pub precision: Option<Precision>,
     /// Pooling; `None` takes the checkpoint's or its family's default, and fails if there is
     /// neither.
     pub pooling: Option<Pooling>,
@@ -77,8 +77,8 @@ impl Model {
             (None, Some(_)) => Task::of(checkpoint, &family).unwrap_or(Task::Embed),
             (None, None) => Task::of(checkpoint, &family)?,
         };
-        let dtype = options.dtype.map_or_else(|| stored_precision(checkpoint), Ok)?;
-        let network = (family.load)(checkpoint, dtype, device)?;
+        let precision = options.precision.map_or_else(|| stored_precision(checkpoint), Ok)?;
+        let network = (family.load)(checkpoint, precision, device)?;
         let kind = recipes::all().into_iter().find(|kind| (kind.fits)(checkpoint, task));
         let kind = kind.ok_or_else(|| {
             CheckpointError::new(checkpoint.dir(), "no recipe fits this checkpoint and task")
@@ -108,7 +108,7 @@ impl Model {
             family: family.model_type.into(),
             recipe: kind.name.into(),
             device: opened.name.clone(),
-            dtype: dtype.name().into(),
+            precision: precision.name().into(),
             batch_tokens: BatchRows::of(device),
             isa: proxima_kernels::instruction_set().into(),
             tokens_max,

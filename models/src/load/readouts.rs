@@ -15,11 +15,11 @@ use crate::checkpoint::{
 };
 use crate::families::{self, Network};
 use crate::input::{Input, Prepare};
-use crate::layers::{LayerNorm, Loader};
+use crate::layers::{LayerNorm, LinearPart, Loader};
 use crate::model::Readouts;
 use crate::readout::{
     Dense, EmbeddingReadout, EmbeddingStep, HeadLayer, ListReadout, MultiVectorReadout, Pooling,
-    Residual, ScoreFunction, ScoreReadout, Scores, SparseReadout,
+    Residual, ScoreFunction, ScoreFunctions, ScoreReadout, SparseReadout,
 };
 use crate::recipes::{AnswerWords, Recipe};
 use crate::task::Task;
@@ -207,11 +207,15 @@ fn dense(module: &DenseModule, width: usize, device: &Device) -> Result<Dense, C
     let weights = Weights::of_module(&module.dir)?;
     // Projections are small, so they are always float32.
     let loader = Loader::new(&weights, "", Precision::Float32, device);
-    let linear = loader.linear(&[("linear", outputs)], inputs, bias)?;
+    let linear = loader.linear(&[LinearPart::new("linear", outputs)], inputs, bias)?;
     let residual = match module.residual {
         false => Residual::None,
         true if inputs == outputs => Residual::Input,
-        true => Residual::Projected(loader.linear(&[("residual", outputs)], inputs, false)?),
+        true => Residual::Projected(loader.linear(
+            &[LinearPart::new("residual", outputs)],
+            inputs,
+            false,
+        )?),
     };
     all_used(&module.dir, &weights)?;
     Ok(Dense { linear, activation, residual, width: outputs })
@@ -241,7 +245,10 @@ fn all_used(dir: &Path, weights: &Weights) -> Result<(), CheckpointError> {
 ///
 /// # Errors
 /// An unknown function, or a problem_type that contradicts the labels.
-pub(crate) fn scores(checkpoint: &Checkpoint, labels: usize) -> Result<Scores, CheckpointError> {
+pub(crate) fn scores(
+    checkpoint: &Checkpoint,
+    labels: usize,
+) -> Result<ScoreFunctions, CheckpointError> {
     let error = |problem: String| checkpoint.config_error(problem);
     let classes = match (checkpoint.text(&["problem_type"]), labels) {
         (Some("regression"), _) => ScoreFunction::Identity,
@@ -264,7 +271,7 @@ pub(crate) fn scores(checkpoint: &Checkpoint, labels: usize) -> Result<Scores, C
         None if labels == 1 => ScoreFunction::Sigmoid,
         None => ScoreFunction::Identity,
     };
-    Ok(Scores { classes, pairs })
+    Ok(ScoreFunctions { classes, pairs })
 }
 
 fn splade(

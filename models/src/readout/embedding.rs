@@ -242,8 +242,8 @@ impl PooledRows<'_> {
             for row in range {
                 let weight = (row - start + 1) as f32;
                 total += weight;
-                let numbers: Vec<f32> = rows.get(row)?.to_vec1()?;
-                out.iter_mut().zip(numbers).for_each(|(out, number)| *out += weight * number);
+                let values: Vec<f32> = rows.get(row)?.to_vec1()?;
+                out.iter_mut().zip(values).for_each(|(out, value)| *out += weight * value);
             }
             if total > 0.0 {
                 out.iter_mut().for_each(|out| *out /= total);

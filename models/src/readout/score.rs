@@ -9,7 +9,7 @@ use proxima_kernels::{Device, KernelError, Tensor};
 
 use crate::batch::HiddenStates;
 use crate::checkpoint::{CheckpointError, torch_class};
-use crate::layers::{LayerNorm, Loader};
+use crate::layers::{LayerNorm, LinearPart, Loader};
 
 /// One layer of a head: linear, activation, norm. Heads are small, so they are always float32.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl HeadLayer {
         outputs: usize,
         bias: bool,
     ) -> Result<Self, CheckpointError> {
-        Ok(Self::new(loader.linear(&[(name, outputs)], inputs, bias)?))
+        Ok(Self::new(loader.linear(&[LinearPart::new(name, outputs)], inputs, bias)?))
     }
 
     /// Just a linear layer.
@@ -183,7 +183,7 @@ impl ScoreFunction {
 
 /// The score functions that a checkpoint's files ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Scores {
+pub struct ScoreFunctions {
     /// For classes, as in transformers' `TextClassificationPipeline`: by `problem_type`, else by
     /// the number of labels.
     pub classes: ScoreFunction,

@@ -21,8 +21,8 @@ pub struct FittedList {
 }
 
 impl FittedList {
-    /// Cuts the longest documents until the list fits the limit of a sequence; what is around them
-    /// stays whole. `encode` makes the list of documents with at most so many tokens each.
+    /// Truncates the longest documents until the list fits; the template is never cut. `encode(n)`
+    /// tokenises the list with each document cut to `n` tokens.
     ///
     /// # Errors
     /// If it does not fit and nothing may be cut, or no documents would be left; or an error of

@@ -164,7 +164,7 @@ impl PartsReranker {
         // For query, document and what is between them.
         let room = limit.saturating_sub(fixed).min(known.pair_tokens_max.unwrap_or(usize::MAX));
         let cut = |tokens: usize| Prepare { tokens_max: Some(tokens), ..how.clone() };
-        // As the authors do, the query has at most three quarters of it, if it is to be cut.
+        // If truncating, the query gets at most 3/4 of the room, as in the authors' code.
         let query_room = if how.truncate { room * 3 / 4 } else { room };
         let query = format!("{instruction}{}{query}", known.query);
         let query = tokenizer.cut(&query, 0, &cut(query_room));

@@ -31,25 +31,25 @@ impl NetworkKind {
 
 /// What a configuration is published for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum SynthTask {
     /// Embedding.
     Embed,
     /// Answering yes or no for a query and a document (Qwen3-Reranker).
-    YesNo,
+    Rerank,
     /// The same, as a classifier with one output.
     Classify,
     /// Embedding and listwise ranking (E2Rank).
-    Listwise,
+    E2Rank,
     /// Ranking lists by a projector (jina-reranker-v3).
     RankLists,
 }
 
-impl Purpose {
+impl SynthTask {
     fn architecture(self) -> &'static str {
         match self {
-            Self::Embed | Self::YesNo => "Qwen3ForCausalLM",
+            Self::Embed | Self::Rerank => "Qwen3ForCausalLM",
             Self::Classify => "Qwen3ForSequenceClassification",
-            Self::Listwise => "Qwen3Model",
+            Self::E2Rank => "Qwen3Model",
             Self::RankLists => "JinaForRanking",
         }
     }
@@ -68,7 +68,7 @@ pub struct Published {
     tied: bool,
     /// Prefix of tensor names.
     prefix: &'static str,
-    pub purpose: Purpose,
+    pub task: SynthTask,
     /// Output width of a projection after pooling, if there is one.
     dense: Option<usize>,
     /// Rows of the embedding table; `None` for what the tokenizer needs.
@@ -94,7 +94,7 @@ fn qwen3(name: &'static str, hidden: usize, layers: usize, heads: usize, mlp: us
         mlp,
         tied: true,
         prefix: "",
-        purpose: Purpose::Embed,
+        task: SynthTask::Embed,
         dense: None,
         vocabulary: Some(151_936),
         shard_bytes_max: SHARD_BYTES_MAX,
@@ -103,7 +103,7 @@ fn qwen3(name: &'static str, hidden: usize, layers: usize, heads: usize, mlp: us
 
 /// The same model as a reranker that answers yes or no.
 fn judge(published: Published) -> Published {
-    Published { purpose: Purpose::YesNo, ..published }
+    Published { task: SynthTask::Rerank, ..published }
 }
 
 /// A text reranker: its tensor names have the prefix of the authors' files.
@@ -112,12 +112,12 @@ fn reranker(published: Published) -> Published {
 }
 
 fn listwise(published: Published) -> Published {
-    Published { purpose: Purpose::Listwise, ..published }
+    Published { task: SynthTask::E2Rank, ..published }
 }
 
 /// A ranker of lists; its tensor names have the prefix of the authors' files.
 fn list_ranker(published: Published) -> Published {
-    Published { purpose: Purpose::RankLists, prefix: "model.", ..published }
+    Published { task: SynthTask::RankLists, prefix: "model.", ..published }
 }
 
 fn see(vision: Vision, published: Published) -> Published {
@@ -179,7 +179,7 @@ fn tiny() -> Vec<Published> {
         },
         reranker(small("tiny-qwen3-reranker")),
         Published {
-            purpose: Purpose::Classify,
+            task: SynthTask::Classify,
             prefix: "model.",
             ..small("tiny-qwen3-reranker-classifier")
         },
@@ -200,7 +200,7 @@ impl Published {
             NetworkKind::Qwen3Vl(vision) => self.vision_files(vision, vocabulary),
             NetworkKind::Bert => vec![("config.json", self.bert_config(vocabulary))],
         };
-        if self.purpose == Purpose::Embed {
+        if self.task == SynthTask::Embed {
             files.extend(self.sentence_files());
         }
         files
@@ -262,7 +262,7 @@ impl Published {
     fn qwen3_config(&self, vocabulary: usize) -> Value {
         let mut config = json!({
             "_name_or_path": self.name,
-            "architectures": [self.purpose.architecture()],
+            "architectures": [self.task.architecture()],
             "model_type": "qwen3",
             "attention_bias": false,
             "attention_dropout": 0.0,
@@ -288,11 +288,11 @@ impl Published {
             "use_sliding_window": false,
             "vocab_size": vocabulary,
         });
-        if self.purpose == Purpose::RankLists {
+        if self.task == SynthTask::RankLists {
             config["auto_map"] = json!({ "AutoModel": "modeling.JinaForRanking" });
             config["max_position_embeddings"] = json!(LIST_TOKENS_MAX);
         }
-        if self.purpose == Purpose::Classify {
+        if self.task == SynthTask::Classify {
             config["id2label"] = json!({ "0": "LABEL_0" });
             config["pad_token_id"] = json!(151_643);
         }
@@ -362,15 +362,15 @@ impl Published {
             ]);
         }
         tensors.push(norm(format!("{prefix}norm.weight"), hidden));
-        if !self.tied && self.purpose != Purpose::Listwise {
+        if !self.tied && self.task != SynthTask::E2Rank {
             tensors.push(table("lm_head.weight".into(), vocabulary, hidden));
         }
-        if self.purpose == Purpose::RankLists {
+        if self.task == SynthTask::RankLists {
             let name = |layer: usize| format!("projector.{layer}.weight");
             tensors.push(linear(name(0), hidden / 2, hidden, 1.2));
             tensors.push(linear(name(2), LIST_WIDTH.min(hidden), hidden / 2, 1.2));
         }
-        if self.purpose == Purpose::Classify {
+        if self.task == SynthTask::Classify {
             tensors.push(linear("score.weight".into(), 1, hidden, 1.2));
         }
         tensors

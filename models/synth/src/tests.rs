@@ -30,16 +30,16 @@ fn of_name(name: &str) -> Published {
 #[test]
 fn minilm_is_as_large_as_the_published_one() {
     let tensors = of_name("minilm-l6").tensors(30_522);
-    let numbers: usize = tensors.iter().map(|tensor| tensor.elements()).sum();
+    let elements: usize = tensors.iter().map(|tensor| tensor.elements()).sum();
     // The published file has 22,713,216 parameters, 147,840 of them in an unused pooler.
-    assert_eq!(numbers, 22_713_216 - 147_840);
+    assert_eq!(elements, 22_713_216 - 147_840);
 }
 
 #[test]
 fn the_ranker_of_lists_is_as_large_as_the_published_one() {
     let tensors = of_name("jina-reranker-v3").tensors(151_936);
-    let numbers: usize = tensors.iter().map(|tensor| tensor.elements()).sum();
-    assert_eq!(numbers, 596_836_352);
+    let elements: usize = tensors.iter().map(|tensor| tensor.elements()).sum();
+    assert_eq!(elements, 596_836_352);
 }
 
 #[test]

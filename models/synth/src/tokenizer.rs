@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::configs::{LIST_TOKENS_MAX, NetworkKind, Published, Purpose};
+use super::configs::{LIST_TOKENS_MAX, NetworkKind, Published, SynthTask};
 use super::write_json;
 use crate::SynthError;
 
@@ -50,7 +50,7 @@ pub fn write(published: &Published, dir: &Path, given: Option<&Path>) -> Result<
             read_json(&file)?
         }
         None => {
-            let judges = published.purpose == Purpose::YesNo;
+            let judges = published.task == SynthTask::Rerank;
             let words: &[_] = if judges { &ANSWERS } else { &[] };
             match kind {
                 NetworkKind::Bert => word_piece(),
@@ -63,11 +63,11 @@ pub fn write(published: &Published, dir: &Path, given: Option<&Path>) -> Result<
             }
         }
     };
-    if published.purpose == Purpose::RankLists {
+    if published.task == SynthTask::RankLists {
         config["model_max_length"] = json!(LIST_TOKENS_MAX);
         add_list_marks(&mut tokenizer, &mut config);
     }
-    if kind != NetworkKind::Bert && published.purpose == Purpose::Embed {
+    if kind != NetworkKind::Bert && published.task == SynthTask::Embed {
         append_end_of_text(&mut tokenizer);
     }
     let path = dir.join("tokenizer.json");

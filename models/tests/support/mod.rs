@@ -49,8 +49,8 @@ pub fn device() -> DeviceChoice {
 
 /// Whether the device supports this precision: int8 is for the CPU only.
 #[allow(dead_code, reason = "not every test uses it")]
-pub fn serves(dtype: Precision) -> bool {
-    dtype != Precision::Int8 || device() == DeviceChoice::Cpu
+pub fn serves(precision: Precision) -> bool {
+    precision != Precision::Int8 || device() == DeviceChoice::Cpu
 }
 
 /// A golden file's cases and its synthetic model.
@@ -61,8 +61,8 @@ pub fn golden_model(name: &str) -> (Model, Vec<Value>) {
 
 /// As [`golden_model`], in another precision.
 #[allow(dead_code, reason = "not every test uses it")]
-pub fn golden_model_in(name: &str, dtype: Precision) -> (Model, Vec<Value>) {
-    golden_model_with(name, &LoadOptions { dtype: Some(dtype), ..LoadOptions::default() })
+pub fn golden_model_in(name: &str, precision: Precision) -> (Model, Vec<Value>) {
+    golden_model_with(name, &LoadOptions { precision: Some(precision), ..LoadOptions::default() })
 }
 
 /// As [`golden_model`], with these options.
@@ -128,13 +128,13 @@ pub fn architecture(network: &Value) -> &str {
 
 /// A network of `families.json` with the readouts that its class has, or this pooling.
 #[allow(dead_code, reason = "not every test uses it")]
-pub fn load(network: &Value, dtype: Precision, pooling: Pooling) -> Model {
-    load_from(write(network).path(), network, dtype, pooling)
+pub fn load(network: &Value, precision: Precision, pooling: Pooling) -> Model {
+    load_from(write(network).path(), network, precision, pooling)
 }
 
 /// As [`load`], from the folder that it was written to.
 #[allow(dead_code, reason = "not every test uses it")]
-pub fn load_from(folder: &Path, network: &Value, dtype: Precision, pooling: Pooling) -> Model {
+pub fn load_from(folder: &Path, network: &Value, precision: Precision, pooling: Pooling) -> Model {
     let task = match architecture(network) {
         _ if network["task"] == "rerank" => Task::Rerank,
         name if name.ends_with("SequenceClassification") => Task::Classify,
@@ -143,7 +143,7 @@ pub fn load_from(folder: &Path, network: &Value, dtype: Precision, pooling: Pool
     };
     let options = LoadOptions {
         task: Some(task),
-        dtype: Some(dtype),
+        precision: Some(precision),
         pooling: (task == Task::Embed && network["files"].is_null()).then_some(pooling),
         device: device(),
         strict_checkpoint: true,
@@ -201,7 +201,7 @@ fn dense(words: &[(u32, f32)], vocabulary: usize) -> Vec<f32> {
 /// multiply float32 as two bfloat16 parts; the layers that follow amplify either error.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn float32_error(largest: f32) -> f32 {
-    let splits = proxima_kernels::cpu::Isa::current().multiplies_tiles();
+    let splits = proxima_kernels::splits_float32();
     let of_one = if splits || device() != DeviceChoice::Cpu { 2e-4 } else { 1e-5 };
     of_one * largest.max(1.0)
 }
@@ -210,8 +210,8 @@ pub fn float32_error(largest: f32) -> f32 {
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn floats(text: &str) -> Vec<f32> {
     let bytes = bytes(text);
-    let numbers = bytes.chunks_exact(4);
-    numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four"))).collect()
+    let elements = bytes.chunks_exact(4);
+    elements.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four"))).collect()
 }
 
 /// Bytes in base64.

@@ -25,7 +25,7 @@ const RETRY_AFTER_SECONDS: (f64, f64) = (1.0, 60.0);
 
 /// The priority class of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Class {
+pub enum PriorityClass {
     /// Small requests, which go first.
     Interactive,
     /// Large requests.

@@ -232,20 +232,20 @@ impl Engine {
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let Prepared { sequences, expected } =
             self.prepare(InputPart::only(inputs, how), tally).await?;
-        let mut numbers = Vec::with_capacity(sequences.len());
+        let mut unique_indices = Vec::with_capacity(sequences.len());
         let (mut known, mut firsts, mut unique) = (HashMap::new(), Vec::new(), Vec::new());
         for (index, sequence) in sequences.into_iter().enumerate() {
             let next = unique.len();
-            let number = *known.entry(sequence.clone()).or_insert(next);
-            if number == next {
+            let unique_index = *known.entry(sequence.clone()).or_insert(next);
+            if unique_index == next {
                 firsts.push(index);
                 unique.push(sequence);
             }
-            numbers.push(number);
+            unique_indices.push(unique_index);
         }
         let answers = self.handle.queue.admit(expected, unique, Reply::Score)?;
         let logits = self.received(firsts.into_iter().zip(answers), tally).await?;
-        Ok(numbers.into_iter().map(|number: usize| logits[number].clone()).collect())
+        Ok(unique_indices.into_iter().map(|index: usize| logits[index].clone()).collect())
     }
 
     /// Logits of texts or pairs, one for each label of the model.
@@ -358,10 +358,10 @@ impl Engine {
     /// # Errors
     /// Why a worker's pass failed.
     pub async fn check(&self) -> Result<Duration, EngineError> {
-        let gone = || EngineError::Failed { reason: "the worker has ended".into() };
+        let ended = || EngineError::Failed { reason: "the worker has ended".into() };
         let mut longest = Duration::ZERO;
         for answer in self.handle.queue.ask_check() {
-            longest = longest.max(answer.await.unwrap_or_else(|_| Err(gone()))?);
+            longest = longest.max(answer.await.unwrap_or_else(|_| Err(ended()))?);
         }
         Ok(longest)
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use proxima_models::recipes::{Cancelled, Recipe, Token};
 use proxima_models::{Input, InputError, Prepare, Prompt};
 
-use crate::admission::{Class, RequestSize, tokens_about};
+use crate::admission::{PriorityClass, RequestSize, tokens_about};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::inputs::{InputPart, TextBytes, bytes_of, check_limits, check_room, in_order};
@@ -121,7 +121,7 @@ impl Engine {
 
     fn turn_of_bytes(&self, texts: usize, bytes: usize) -> Turn {
         let small = tokens_about(texts, bytes, usize::MAX) <= self.config().interactive_tokens_max;
-        let class = if small { Class::Interactive } else { Class::Bulk };
+        let class = if small { PriorityClass::Interactive } else { PriorityClass::Bulk };
         Turn { class, client: self.caller.client }
     }
 
@@ -197,8 +197,8 @@ impl Engine {
         let pool = media.unwrap_or(&self.handle.pool);
         // Text cut at the limit costs nothing to compute, but still has to be tokenised.
         let turn = match expected.class() {
-            Class::Interactive => self.turn_of_bytes(count, bytes),
-            Class::Bulk => Turn { class: Class::Bulk, client: self.caller.client },
+            PriorityClass::Interactive => self.turn_of_bytes(count, bytes),
+            PriorityClass::Bulk => Turn { class: PriorityClass::Bulk, client: self.caller.client },
         };
         let done = pool.run(turn, self.wait_limit(tally), inputs, each).await;
         let done = done.map_err(|why| self.not_done(why))?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use proxima_models::Sequence;
 use tokio::sync::oneshot;
 
-use crate::admission::Class;
+use crate::admission::PriorityClass;
 use crate::fair::ClientKey;
 use crate::ticket::Ticket;
 
@@ -66,7 +66,7 @@ pub struct Job {
     /// The client it belongs to.
     pub client: ClientKey,
     /// Its request's class.
-    pub class: Class,
+    pub class: PriorityClass,
     /// Its request's ticket.
     pub ticket: Arc<Ticket>,
     /// The readout it asks for, and where the result goes.

@@ -19,7 +19,7 @@ pub struct Prefixes {
     bytes_max: usize,
     bytes: usize,
     /// Least recently used first. Using a prefix also uses those it continues.
-    kept: Vec<Arc<Prefix>>,
+    cached: Vec<Arc<Prefix>>,
     recent: VecDeque<Arc<[u32]>>,
 }
 
@@ -41,7 +41,7 @@ impl Prefixes {
 
     /// The longest cached prefix of `tokens` that leaves at least one of them to compute.
     pub fn find(&mut self, tokens: &[u32]) -> Option<Arc<Prefix>> {
-        let fitting = self.kept.iter().filter(|prefix| {
+        let fitting = self.cached.iter().filter(|prefix| {
             prefix.tokens().len() < tokens.len() && tokens.starts_with(prefix.tokens())
         });
         let found = fitting.max_by_key(|prefix| prefix.tokens().len())?.clone();
@@ -54,32 +54,32 @@ impl Prefixes {
     fn touch(&mut self, prefix: &Arc<Prefix>) {
         let mut next = Some(prefix.clone());
         while let Some(prefix) = next {
-            if let Some(at) = self.kept.iter().position(|other| Arc::ptr_eq(other, &prefix)) {
-                let prefix = self.kept.remove(at);
-                self.kept.push(prefix);
+            if let Some(at) = self.cached.iter().position(|other| Arc::ptr_eq(other, &prefix)) {
+                let prefix = self.cached.remove(at);
+                self.cached.push(prefix);
             }
             next = prefix.parent().cloned();
         }
     }
 
     /// Caches the prefixes that a batch returned.
-    pub fn keep(&mut self, prefixes: Vec<Arc<Prefix>>) {
+    pub fn insert(&mut self, prefixes: Vec<Arc<Prefix>>) {
         for prefix in prefixes {
-            let known = self.kept.iter().any(|other| other.tokens() == prefix.tokens());
+            let known = self.cached.iter().any(|other| other.tokens() == prefix.tokens());
             // A parent that is not cached would stay alive through it without being counted.
-            let is_kept =
-                |parent: &Arc<Prefix>| self.kept.iter().any(|kept| Arc::ptr_eq(kept, parent));
-            let orphan = prefix.parent().is_some_and(|parent| !is_kept(parent));
+            let is_cached =
+                |parent: &Arc<Prefix>| self.cached.iter().any(|cached| Arc::ptr_eq(cached, parent));
+            let orphan = prefix.parent().is_some_and(|parent| !is_cached(parent));
             // A prefix that takes most of the cache is not worth it.
             if known || orphan || prefix.bytes() > self.bytes_max / 2 {
                 continue;
             }
             self.bytes += prefix.bytes();
-            self.kept.push(prefix.clone());
+            self.cached.push(prefix.clone());
             self.touch(&prefix);
         }
         while self.bytes > self.bytes_max {
-            self.bytes -= self.kept.remove(0).bytes();
+            self.bytes -= self.cached.remove(0).bytes();
         }
     }
 

@@ -15,7 +15,7 @@ use proxima_models::InputError;
 use proxima_models::recipes::{Cancelled, Recipe};
 use tokio::sync::oneshot;
 
-use crate::admission::Class;
+use crate::admission::PriorityClass;
 use crate::fair::{ClientKey, FairQueue, QUANTUM};
 use crate::threads::{self, NoThread};
 use crate::ticket::{Limit, in_time};
@@ -63,7 +63,7 @@ pub enum NotDone {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
     /// The request's class.
-    pub class: Class,
+    pub class: PriorityClass,
     /// The request's client.
     pub client: ClientKey,
 }
@@ -166,8 +166,8 @@ struct Waiting {
 impl Waiting {
     fn push(&mut self, turn: Turn, task: Arc<dyn Piecework>) {
         let tasks = match turn.class {
-            Class::Interactive => &mut self.interactive,
-            Class::Bulk => &mut self.bulk,
+            PriorityClass::Interactive => &mut self.interactive,
+            PriorityClass::Bulk => &mut self.bulk,
         };
         // Each piece is one turn, whatever its size.
         tasks.push(turn.client, (turn, task), QUANTUM);

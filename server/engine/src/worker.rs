@@ -266,7 +266,7 @@ impl<'a> Worker<'a> {
         let batch = RaggedBatch::sharing(sequences, &recent, find);
         let mut hidden = self.encode(&batch)?;
         let mut prefixes = self.prefixes.borrow_mut();
-        prefixes.keep(std::mem::take(&mut hidden.prefixes));
+        prefixes.insert(std::mem::take(&mut hidden.prefixes));
         sequences.iter().for_each(|sequence| prefixes.remember(sequence));
         self.observe(Observation::PrefixSize { bytes: prefixes.bytes() });
         Ok((hidden, batch.tokens().len()))
@@ -310,7 +310,7 @@ impl<'a> Worker<'a> {
             match job.reply {
                 Reply::Embedding => {
                     let vector: Vector = std::mem::take(&mut outputs.vectors[index]).into();
-                    self.context.queue.land(&job.sequence, &self.computed(vector, &spent));
+                    self.context.queue.complete(&job.sequence, &self.computed(vector, &spent));
                 }
                 Reply::Score(waiter) => {
                     self.reply(waiter, std::mem::take(&mut outputs.logits[index]), &spent);
@@ -350,7 +350,7 @@ impl<'a> Worker<'a> {
 
     fn fail(&self, job: Job, error: &JobError) {
         match job.reply {
-            Reply::Embedding => self.context.queue.land(&job.sequence, &Err(error.clone())),
+            Reply::Embedding => self.context.queue.complete(&job.sequence, &Err(error.clone())),
             // A client that has disconnected is ignored.
             Reply::Tokens(waiter) | Reply::Multi(waiter) | Reply::List(waiter) => {
                 drop(waiter.send(Err(error.clone())));

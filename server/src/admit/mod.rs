@@ -13,7 +13,7 @@ use clap::Args;
 use proxima_models::{Checkpoint, LoadOptions, Loading, Model, Progress, families};
 
 use crate::command::{CommandError, write_out};
-use crate::config::{self, DtypeName, Environment, PoolingName, TaskName};
+use crate::config::{self, Environment, PoolingName, PrecisionName, TaskName};
 use crate::serve;
 use crate::show::{Unit, shown};
 use report::{FileUse, Report, Served};
@@ -91,7 +91,7 @@ fn examine(folder: &Path, arguments: &AdmitArgs) -> Report {
         Err(problem) => return report.refused(problem.to_string()),
     }
     // The reference computes in float32, so that is what is compared.
-    let mut options = config::load_options(Some(DtypeName::Float32), arguments.pooling, None);
+    let mut options = config::load_options(Some(PrecisionName::Float32), arguments.pooling, None);
     options.task = arguments.task.map(Into::into).or(options.task);
     let model = load(&checkpoint, folder, &options);
     let model = match model {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::command::{CommandError, write_out};
-use crate::config::{DtypeName, Environment, Secret};
+use crate::config::{Environment, PrecisionName, Secret};
 use crate::show::{Unit, shown};
 use load::{LoadPlan, LoadTally};
 
@@ -55,7 +55,7 @@ pub struct BenchArgs {
     encoding: String,
     /// Precision of the linear layers, if a model is given
     #[arg(long)]
-    dtype: Option<DtypeName>,
+    dtype: Option<PrecisionName>,
     /// Where to compute, if a model is given
     #[arg(long, env = "PROXIMA_DEVICE")]
     device: Option<String>,

@@ -65,7 +65,7 @@ pub fn with_server(
     let listener = listener.map_err(|error| failed(&error))?;
     let address = listener.local_addr().map_err(|error| failed(&error))?;
     let info = engine.info();
-    let on = format!("{} ({}), {}", info.device, info.isa, info.dtype);
+    let on = format!("{} ({}), {}", info.device, info.isa, info.precision);
     let server = Server { address, path: path(&engine), on };
     let (stop, stopped) = oneshot::channel::<()>();
     let told = async move { drop(stopped.await) };

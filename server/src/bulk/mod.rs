@@ -20,7 +20,7 @@ use proxima_engine::{Engine, EngineConfig, NoMetrics};
 use proxima_models::{LoadOptions, Prepare, Progress, Prompt};
 
 use crate::command::CommandError;
-use crate::config::{self, DtypeName, Environment, PoolingName};
+use crate::config::{self, Environment, PoolingName, PrecisionName};
 use crate::logging::{LogFormat, LogSettings};
 use crate::media::media_options;
 use crate::show::{LINE_INTERVAL, Unit, shown, time_left};
@@ -76,7 +76,7 @@ pub struct EmbedArgs {
     max_length: Option<usize>,
     /// Precision of the weights
     #[arg(long)]
-    dtype: Option<DtypeName>,
+    dtype: Option<PrecisionName>,
     /// How tokens are pooled
     #[arg(long)]
     pooling: Option<PoolingName>,

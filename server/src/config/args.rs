@@ -35,7 +35,7 @@ impl FromStr for Secret {
 /// Precision of the linear layers, by the names that other tools have for it, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum DtypeName {
+pub enum PrecisionName {
     /// As stored in the checkpoint
     Auto,
     /// Weights as they are stored, 32-bit activations (also f32)
@@ -54,9 +54,9 @@ pub enum DtypeName {
     Int8,
 }
 
-impl DtypeName {
+impl PrecisionName {
     /// The precision; `None` means the checkpoint's.
-    pub fn dtype(self) -> Option<Precision> {
+    pub fn precision(self) -> Option<Precision> {
         match self {
             Self::Auto => None,
             Self::Float32 => Some(Precision::Float32),
@@ -199,7 +199,7 @@ serve_args! {
     revision: String,
     /// Precision of the linear layers [default: the checkpoint's]
     #[arg(long, env = "PROXIMA_DTYPE", help_heading = "Model")]
-    dtype: DtypeName,
+    dtype: PrecisionName,
     /// What the model is for [default: determined by its files]
     #[arg(long, env = "PROXIMA_TASK", help_heading = "Model")]
     task: TaskName,

@@ -23,12 +23,12 @@ use proxima_engine::EngineConfig;
 use proxima_models::{DeviceChoice, LoadOptions, Task};
 
 use crate::command::CommandError;
-use crate::http::{BrowserSettings, HttpConfig, Network, TokenIds};
+use crate::http::{AddressRange, BrowserSettings, HttpConfig, TokenIds};
 use crate::hub::{self, HubSettings};
 use crate::logging::LogSettings;
 use crate::media::MediaSettings;
 
-pub use args::{DtypeName, PoolingName, Secret, ServeArgs, TaskName};
+pub use args::{PoolingName, PrecisionName, Secret, ServeArgs, TaskName};
 pub use example::example;
 pub use known::meant_flag;
 pub use kubelet::without_kubelet;
@@ -282,12 +282,12 @@ pub fn device_memory(
 
 /// How models are loaded.
 pub fn load_options(
-    dtype: Option<DtypeName>,
+    precision: Option<PrecisionName>,
     pooling: Option<PoolingName>,
     tokens_max: Option<usize>,
 ) -> LoadOptions {
     LoadOptions {
-        dtype: dtype.and_then(DtypeName::dtype),
+        precision: precision.and_then(PrecisionName::precision),
         pooling: pooling.and_then(PoolingName::of_vectors),
         task: (pooling == Some(PoolingName::Splade)).then_some(Task::Sparse),
         tokens_max,
@@ -359,7 +359,7 @@ fn http_config(arguments: &ServeArgs) -> Result<HttpConfig, CommandError> {
     let size = |given: Option<Bytes>, default| given.map_or(default, |bytes| bytes.0);
     let proxies = arguments.trusted_proxy.iter().flatten().map(|text| text.parse());
     let trusted_proxies = proxies
-        .collect::<Result<Vec<Network>, String>>()
+        .collect::<Result<Vec<AddressRange>, String>>()
         .map_err(|problem| CommandError::usage(format!("trusted-proxy: {problem}")))?;
     Ok(HttpConfig {
         api_keys: arguments

@@ -66,9 +66,9 @@ fn precisions_have_the_names_of_other_tools() {
     ] {
         for name in names {
             let flag = parsed(&[&MODEL[..], &["--dtype", name]].concat(), None);
-            assert_eq!(flag.expect("settings").load.dtype, expected, "{name}");
+            assert_eq!(flag.expect("settings").load.precision, expected, "{name}");
             let file = parsed(&MODEL, Some(&format!("dtype = {name:?}")));
-            assert_eq!(file.expect("settings").load.dtype, expected, "{name}");
+            assert_eq!(file.expect("settings").load.precision, expected, "{name}");
         }
     }
 }

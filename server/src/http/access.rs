@@ -47,9 +47,9 @@ tokio::task_local! {
 /// The protocol of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// Identified by method and path.
+    /// HTTP: logged by method and path.
     Http,
-    /// Identified by service and method, with a gRPC status.
+    /// gRPC: logged by service and method, with a gRPC status.
     Grpc,
 }
 

@@ -23,12 +23,12 @@ pub struct Peer(pub IpAddr);
 /// Proxies whose `x-forwarded-for` is trusted: one address, or all with the same prefix
 /// (`10.0.0.0/8`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
+pub struct AddressRange {
     address: IpAddr,
     bits: u32,
 }
 
-impl Network {
+impl AddressRange {
     fn contains(&self, address: IpAddr) -> bool {
         match (self.address.to_canonical(), address.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -44,7 +44,7 @@ impl Network {
     }
 }
 
-impl FromStr for Network {
+impl FromStr for AddressRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -64,7 +64,7 @@ pub struct Clients<'a> {
     /// Whether requests carry a key that was checked.
     pub have_keys: bool,
     /// Proxies whose `x-forwarded-for` is trusted.
-    pub trusted_proxies: &'a [Network],
+    pub trusted_proxies: &'a [AddressRange],
 }
 
 impl Clients<'_> {
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn forwarded_addresses_count_from_trusted_proxies_only() {
         let trusted = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"];
-        let trusted: Vec<Network> =
+        let trusted: Vec<AddressRange> =
             trusted.iter().map(|network| network.parse().expect("a network")).collect();
         let cases: [(&str, &[&str], &str); 9] = [
             ("203.0.113.5", &["198.51.100.1"], "203.0.113.5"),
@@ -164,9 +164,9 @@ mod tests {
     #[test]
     fn networks_are_addresses_or_prefixes() {
         for wrong in ["", "10.0.0.0/33", "10.0.0/8", "::1/129", "host", "10.0.0.1/-1", "1.2.3.4/"] {
-            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
+            assert!(wrong.parse::<AddressRange>().is_err(), "{wrong}");
         }
-        let all: Network = "0.0.0.0/0".parse().expect("all of IPv4");
+        let all: AddressRange = "0.0.0.0/0".parse().expect("all of IPv4");
         assert!(all.contains(address("203.0.113.5")) && !all.contains(address("2a00::5")));
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Deserialize;
 
-use super::client::Network;
+use super::client::AddressRange;
 use super::origins::BrowserSettings;
 use crate::media::MediaSettings;
 
@@ -54,7 +54,7 @@ pub struct HttpConfig {
     /// Time after which a connection or stream ends if its client reads nothing.
     pub write_timeout: Duration,
     /// Proxies whose `x-forwarded-for` is trusted.
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Vec<AddressRange>,
     /// Concurrent requests; more are refused.
     pub requests_max: usize,
     /// Time for a request, from its head until its response is written.

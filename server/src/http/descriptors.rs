@@ -67,7 +67,7 @@ fn raised(wanted: usize) -> Option<usize> {
     usize::try_from(before).ok()
 }
 
-/// Sockets are not files there.
+/// Elsewhere (Windows) sockets use no file descriptors, so there is no limit to raise.
 #[cfg(not(unix))]
 fn raised(_: usize) -> Option<usize> {
     None

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::fake_model::{Knobs, WIDTH};
-use crate::served::{Listening, Served, fake_app, listen};
+use crate::served::{Listening, ServedApp, fake_app, listen};
 
 /// Inputs whose hidden states make a response larger than any socket's buffers.
 const MANY: usize = 30_000;
@@ -37,7 +37,7 @@ struct Server {
 
 async fn serve(config: HttpConfig) -> Server {
     let engine = EngineConfig { inputs_max: MANY, ..EngineConfig::default() };
-    let (Served { app, .. }, knobs) = fake_app(config, engine);
+    let (ServedApp { app, .. }, knobs) = fake_app(config, engine);
     let Listening { http, grpc, stop, serving } = listen(app.clone()).await;
     Server { http, grpc, app, knobs, stop, serving }
 }

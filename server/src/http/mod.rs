@@ -56,7 +56,7 @@ pub use body::{COMPUTE_TYPE, JsonBody, RawBody, json_response, timing_values, wi
 pub use browsers::is_refused;
 pub use budget::{Bodies, BodyReservation};
 pub use choose::{Chosen, Want};
-pub use client::{Network, Peer};
+pub use client::{AddressRange, Peer};
 pub use config::{HttpConfig, LogRequests, TokenIds};
 pub use descriptors::check as check_open_files;
 pub use intake::{Intake, Pace, busy};
@@ -126,7 +126,7 @@ pub struct Owners {
 }
 
 /// What is served, and how its failures are shaped.
-pub struct Served {
+pub struct Routers {
     /// Over HTTP, with all [layers](layered).
     pub http: Router,
     /// Makes the router for gRPC, which is notified when the server stops.
@@ -139,10 +139,10 @@ pub struct Served {
 pub async fn serve(
     listeners: Listeners,
     app: Arc<App>,
-    served: Served,
+    routers: Routers,
     shutdown: impl Future<Output = ()>,
 ) {
-    let Served { http, grpc, shape } = served;
+    let Routers { http, grpc, shape } = routers;
     let config = app.config();
     let drain = config.drain_timeout;
     let limits = listen::Limits {

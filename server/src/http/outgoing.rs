@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::progress::Progress;
+use super::progress::SendProgress;
 
 /// A response that has moved within this time is being read.
 const READ_WITHIN: Duration = Duration::from_secs(1);
@@ -41,12 +41,12 @@ pub struct Outgoing {
 #[derive(Debug)]
 struct OutgoingResponse {
     permit: Weak<PermitSlot>,
-    progress: Weak<Progress>,
+    progress: Weak<SendProgress>,
 }
 
 impl Outgoing {
     /// Adds the response of a request that has a permit.
-    pub fn add(&self, permit: &Arc<PermitSlot>, progress: &Arc<Progress>) {
+    pub fn add(&self, permit: &Arc<PermitSlot>, progress: &Arc<SendProgress>) {
         let answer =
             OutgoingResponse { permit: Arc::downgrade(permit), progress: Arc::downgrade(progress) };
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);

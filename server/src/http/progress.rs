@@ -16,19 +16,19 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 tokio::task_local! {
-    static CURRENT: Arc<Progress>;
+    static CURRENT: Arc<SendProgress>;
 }
 
 /// What is being sent to a client on one HTTP/1 connection or one HTTP/2 stream.
 #[derive(Debug)]
-pub struct Progress {
-    state: Mutex<ProgressState>,
+pub struct SendProgress {
+    state: Mutex<SendState>,
     /// Notified when something becomes outstanding, and when it is given up.
     begun: Notify,
 }
 
 #[derive(Debug)]
-struct ProgressState {
+struct SendState {
     /// Chunks that were handed to the connection but are not written.
     chunks: usize,
     /// Whether a response has more to hand over, and was not polled for it since the last chunk.
@@ -43,10 +43,10 @@ struct ProgressState {
     given_up: bool,
 }
 
-impl Progress {
+impl SendProgress {
     /// A record with nothing outstanding.
     pub fn new() -> Arc<Self> {
-        let state = ProgressState {
+        let state = SendState {
             chunks: 0,
             unasked: false,
             moved: Instant::now(),
@@ -63,12 +63,12 @@ impl Progress {
         CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Self::new())
     }
 
-    fn lock(&self) -> MutexGuard<'_, ProgressState> {
+    fn lock(&self) -> MutexGuard<'_, SendState> {
         // No code panics between changes that belong together, so a poisoned lock is safe to use.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut ProgressState)) {
+    fn change(&self, change: impl FnOnce(&mut SendState)) {
         let mut state = self.lock();
         let was_outstanding = state.is_outstanding();
         change(&mut state);
@@ -154,7 +154,7 @@ impl Progress {
     }
 }
 
-impl ProgressState {
+impl SendState {
     fn is_outstanding(&self) -> bool {
         self.chunks > 0 || self.unasked
     }
@@ -172,7 +172,7 @@ impl ProgressState {
 /// Runs a connection or a stream until its end, or until it stalls for `limit`: then it is dropped,
 /// which closes the connection or resets the stream.
 pub async fn watched(limit: Duration, work: impl Future) {
-    let progress = Progress::new();
+    let progress = SendProgress::new();
     tokio::select! {
         _ = CURRENT.scope(progress.clone(), work) => {}
         () = progress.stalled(limit) => {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::budget::{BudgetExhausted, ResponseReservation};
 use super::outgoing::{Outgoing, PermitSlot};
-use super::progress::Progress;
+use super::progress::SendProgress;
 use super::streams::StreamSlot;
 use super::{App, Failure};
 
@@ -73,7 +73,7 @@ impl Scope {
     }
 
     /// Notes that its response is being sent.
-    pub fn answered(&self, progress: &Arc<Progress>) {
+    pub fn answered(&self, progress: &Arc<SendProgress>) {
         drop(lock(&self.share).take());
         if let Some(outgoing) = self.outgoing.get() {
             outgoing.add(&self.permit, progress);

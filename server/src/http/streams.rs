@@ -1,5 +1,5 @@
-//! How many messages of streams are processed at a time. They wait where single requests are
-//! refused, so they must leave capacity for those, and one client's messages for another client's.
+//! Limits concurrent stream messages. Unlike single requests they wait, so this leaves capacity for
+//! single requests and for other clients.
 //!
 //! Must not know: what messages contain, how connections are made.
 

@@ -22,7 +22,7 @@ use hyper::body::{Frame, SizeHint};
 
 /// Maximum bytes read of a body that is not needed.
 const BYTES_MAX: usize = 1024 * 1024;
-/// Time within which they must arrive.
+/// Maximum time to read an unneeded body.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
 /// A router that closes the connection after the response to a request with an unread body.

@@ -12,7 +12,7 @@ use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 
 use super::access::{self, AccessRecord};
-use super::progress::Progress;
+use super::progress::SendProgress;
 use super::scope::Scope;
 
 /// Bytes handed to the connection at a time: one HTTP/2 frame.
@@ -32,7 +32,7 @@ pub fn written(mut response: Response, version: Version) -> Response {
         // HTTP/1.0 clients do not support chunks.
         let says_length = length.is_some_and(|length| length <= LENGTH_BYTES_MAX as u64)
             || version < Version::HTTP_11;
-        let way = Way { progress: Progress::current(), scope, _record: access::current() };
+        let way = Way { progress: SendProgress::current(), scope, _record: access::current() };
         let way = Arc::new(way);
         way.progress.answer_begins(way.scope.as_ref().map(|scope| scope.deadline));
         way.scope.iter().for_each(|scope| scope.answered(&way.progress));
@@ -49,7 +49,7 @@ pub fn written(mut response: Response, version: Version) -> Response {
 
 /// What all chunks of a response share.
 struct Way {
-    progress: Arc<Progress>,
+    progress: Arc<SendProgress>,
     scope: Option<Arc<Scope>>,
     /// Its log line is written when the whole response is.
     _record: Option<Arc<AccessRecord>>,

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::address::Reach;
 use super::allow::{AllowEntry, literal};
-use super::network::{Network, Stream, Tcp, secured, tls};
+use super::network::{Connector, Stream, Tcp, secured, tls};
 use super::target::Target;
 use super::{MediaBudget, MediaSettings, SourceError};
 
@@ -43,7 +43,7 @@ pub struct FetchClient {
     redirects_max: usize,
     permits: Semaphore,
     wait: Duration,
-    network: Box<dyn Network>,
+    connector: Box<dyn Connector>,
     tls: TlsConnector,
 }
 
@@ -73,7 +73,7 @@ impl FetchClient {
     }
 
     /// A client on another network.
-    pub fn on(network: Box<dyn Network>, tls: TlsConnector, settings: &MediaSettings) -> Self {
+    pub fn on(connector: Box<dyn Connector>, tls: TlsConnector, settings: &MediaSettings) -> Self {
         let entry = |text: &String| {
             // The settings were checked at startup; an invalid entry allows nothing.
             text.parse().inspect_err(|error: &String| tracing::error!("{error}")).ok()
@@ -85,7 +85,7 @@ impl FetchClient {
             redirects_max: settings.redirects_max,
             permits: Semaphore::new(settings.fetches_max),
             wait: settings.fetch_wait,
-            network,
+            connector,
             tls,
         }
     }
@@ -129,7 +129,7 @@ impl FetchClient {
         let not_public = || SourceError::NotPublic { host: target.name() };
         let addresses = match literal(&target.host) {
             Some(address) => vec![address],
-            None => self.network.resolve(&target.name()).await.unwrap_or_default(),
+            None => self.connector.resolve(&target.name()).await.unwrap_or_default(),
         };
         if addresses.is_empty() {
             // If any host may be requested, errors must not reveal whether a private name exists.
@@ -152,7 +152,7 @@ impl FetchClient {
         let mut problem = String::new();
         for address in self.resolve(target).await?.into_iter().take(ADDRESSES_MAX) {
             let address = SocketAddr::new(address, target.port);
-            match timeout(CONNECT_TIMEOUT, self.network.connect(address)).await {
+            match timeout(CONNECT_TIMEOUT, self.connector.connect(address)).await {
                 Ok(Ok(stream)) if target.is_https() => {
                     let secured = secured(&self.tls, &target.host, stream).await;
                     return secured.map_err(|error| unreachable(format!("TLS: {error}")));

@@ -28,7 +28,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Resolves names and connects. Tests have their own.
-pub trait Network: fmt::Debug + Send + Sync {
+pub trait Connector: fmt::Debug + Send + Sync {
     /// The IP addresses of a name.
     fn resolve<'a>(&'a self, name: &'a str) -> Pending<'a, Vec<IpAddr>>;
 
@@ -40,7 +40,7 @@ pub trait Network: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Tcp;
 
-impl Network for Tcp {
+impl Connector for Tcp {
     fn resolve<'a>(&'a self, name: &'a str) -> Pending<'a, Vec<IpAddr>> {
         Box::pin(async move {
             let found = tokio::net::lookup_host((name, 0)).await?;

@@ -34,7 +34,7 @@ use crate::http::{self, Listed, needs_no_key};
         (name = "server", description = "Health, metrics and this document"),
     ),
 )]
-struct Document;
+struct RootApi;
 
 /// Aliases of keys: a schema, its key, the aliases.
 const OTHER_NAMES: [(&str, &str, &[&str]); 15] = [
@@ -65,7 +65,7 @@ pub fn openapi_json(routes: &[Listed]) -> String {
 }
 
 fn document(routes: &[Listed]) -> Value {
-    let mut described = Document::openapi();
+    let mut described = RootApi::openapi();
     described.components = Some(security(described.components.take().unwrap_or_default()));
     described.merge(http::ServiceApi::openapi());
     described.merge(shared::SharedApi::openapi());

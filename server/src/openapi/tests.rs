@@ -52,7 +52,7 @@ fn every_route_is_described_and_nothing_else() {
     }
     assert_eq!(of_document, of_router);
     // Everything described is served: a path that is misspelt there would be left out.
-    let mut described = super::Document::openapi();
+    let mut described = super::RootApi::openapi();
     described.merge(http::ServiceApi::openapi());
     described.merge(crate::dialects::shared::SharedApi::openapi());
     crate::dialects::all().iter().for_each(|dialect| described.merge((dialect.openapi)()));

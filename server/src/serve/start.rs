@@ -134,7 +134,7 @@ impl Starter {
             info.recipe,
             info.device,
             info.isa,
-            info.dtype,
+            info.precision,
             info.tokens_max,
             loaded.as_secs_f64(),
         );

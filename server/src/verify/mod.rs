@@ -13,7 +13,7 @@ use proxima_models::{
 };
 
 use crate::command::{CommandError, write_out};
-use crate::config::{self, DtypeName, Environment};
+use crate::config::{self, Environment, PrecisionName};
 use crate::serve;
 use crate::show::{Unit, shown};
 use answers::{Check, KnownModel, TextPrefix};
@@ -29,7 +29,7 @@ pub struct VerifyArgs {
     published: Option<String>,
     /// Precision of the weights
     #[arg(long)]
-    dtype: Option<DtypeName>,
+    dtype: Option<PrecisionName>,
 }
 
 /// Runs the command.

@@ -135,9 +135,9 @@ pub fn attention_packed(isa: Isa, what: Attention<'_>, packing: Packing) -> Pack
         return packed;
     }
     let mut bytes = AlignedBytes::reused(rows * width * size_of::<f32>());
-    let numbers = cast_mut(&mut bytes);
-    attention(isa, what, numbers);
-    PackedLhs::of(isa, numbers, width, packing)
+    let elements = cast_mut(&mut bytes);
+    attention(isa, what, elements);
+    PackedLhs::of(isa, elements, width, packing)
 }
 
 fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
@@ -280,9 +280,9 @@ impl QueryChunk<'_> {
             for line in (0..size).step_by(LANES) {
                 s.prefetch(self.what.qkv.as_ptr().wrapping_add(ahead + line).cast());
             }
-            let (start, numbers) = (writer.start_of(panel_row), &self.what.qkv[at..at + size]);
-            for (piece, numbers) in numbers.chunks(LANES).enumerate() {
-                let value = [s.mul(s.load_part(numbers), scale)];
+            let (start, elements) = (writer.start_of(panel_row), &self.what.qkv[at..at + size]);
+            for (piece, elements) in elements.chunks(LANES).enumerate() {
+                let value = [s.mul(s.load_part(elements), scale)];
                 // SAFETY: the row panel belongs to this task and has the micro-kernel's format.
                 unsafe { put::<S, P, 1>(s, &writer, start, piece * LANES, value) };
             }

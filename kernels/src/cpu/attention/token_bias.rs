@@ -67,7 +67,7 @@ impl HeadTerms<'_> {
         let terms = &terms[(self.rows.start + position) * count..][..count];
         let first = self.buckets.reach() + others.start - position;
         let buckets = &self.buckets.of_offsets()[first..first + others.len()];
-        if self.buckets.runs()[first] as usize >= others.len() {
+        if self.buckets.consecutive()[first] as usize >= others.len() {
             return s.load_part(&terms[buckets[0] as usize..][..others.len()]);
         }
         let mut values = [0.0; LANES];

@@ -130,17 +130,17 @@ impl std::fmt::Debug for AlignedBytes {
 /// # Safety
 /// Every bit pattern is valid, there is no padding, and the alignment divides 64.
 pub unsafe trait Plain: Copy + Send + Sync + 'static {}
-// SAFETY: a primitive number: every bit pattern is valid.
+// SAFETY: a primitive type: every bit pattern is valid.
 unsafe impl Plain for f32 {}
-// SAFETY: a primitive number: every bit pattern is valid.
+// SAFETY: a primitive type: every bit pattern is valid.
 unsafe impl Plain for i32 {}
-// SAFETY: a primitive number: every bit pattern is valid.
+// SAFETY: a primitive type: every bit pattern is valid.
 unsafe impl Plain for u32 {}
-// SAFETY: a primitive number: every bit pattern is valid.
+// SAFETY: a primitive type: every bit pattern is valid.
 unsafe impl Plain for u16 {}
-// SAFETY: a primitive number: every bit pattern is valid.
+// SAFETY: a primitive type: every bit pattern is valid.
 unsafe impl Plain for i8 {}
-// SAFETY: a primitive number: every bit pattern is valid.
+// SAFETY: a primitive type: every bit pattern is valid.
 unsafe impl Plain for u8 {}
 
 /// Reinterprets bytes as elements; an incomplete last one is left out.
@@ -149,7 +149,7 @@ unsafe impl Plain for u8 {}
 /// If the bytes are not aligned for `T`.
 #[inline(always)]
 pub fn cast<T: Plain>(bytes: &[u8]) -> &[T] {
-    assert!(bytes.as_ptr().cast::<T>().is_aligned(), "numbers are aligned");
+    assert!(bytes.as_ptr().cast::<T>().is_aligned(), "elements are aligned");
     // SAFETY: aligned, within the bytes, and every bit pattern is a valid `T`.
     unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<T>()) }
 }
@@ -160,7 +160,7 @@ pub fn cast<T: Plain>(bytes: &[u8]) -> &[T] {
 /// If the bytes are not aligned for `T`.
 #[inline(always)]
 pub fn cast_mut<T: Plain>(bytes: &mut [u8]) -> &mut [T] {
-    assert!(bytes.as_ptr().cast::<T>().is_aligned(), "numbers are aligned");
+    assert!(bytes.as_ptr().cast::<T>().is_aligned(), "elements are aligned");
     let count = bytes.len() / size_of::<T>();
     // SAFETY: aligned, within the bytes, and every bit pattern is a valid `T`.
     unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), count) }

@@ -64,7 +64,7 @@ impl MicroKernelStep for DotBf16 {
         // SAFETY: the caller guarantees the memory; the token proves AVX512-BF16; the two vector
         // types have the same layout.
         unsafe {
-            let pairs = |numbers| std::mem::transmute::<__m512i, __m512bh>(numbers);
+            let pairs = |lanes| std::mem::transmute::<__m512i, __m512bh>(lanes);
             let left = pairs(_mm512_loadu_si512(weights.cast()));
             let right = pairs(_mm512_loadu_si512(weights.add(64).cast()));
             for (row, sums) in sums.iter_mut().enumerate() {

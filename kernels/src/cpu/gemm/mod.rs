@@ -87,9 +87,9 @@ pub fn multiply_packed(
         return packed;
     }
     let mut bytes = AlignedBytes::reused(x.rows() * width * size_of::<f32>());
-    let numbers = cast_mut(&mut bytes);
-    multiply(isa, arithmetic, x, weights, epilogue, numbers);
-    PackedLhs::of(isa, numbers, width, packing)
+    let elements = cast_mut(&mut bytes);
+    multiply(isa, arithmetic, x, weights, epilogue, elements);
+    PackedLhs::of(isa, elements, width, packing)
 }
 
 thread_local! {
@@ -107,7 +107,7 @@ fn multiply_to(
 ) {
     let (depth, columns, rows) = (weights.depth(), weights.columns(), x.rows());
     assert!(depth > 0 && columns > 0, "a product has inputs and outputs");
-    assert_eq!(x.width(), depth, "activations have a number for each weight");
+    assert_eq!(x.width(), depth, "activations are as wide as weights are deep");
     assert_eq!(x.packing(), isa.packing(arithmetic), "activations are packed for the product");
     assert_eq!(weights.format(), arithmetic.weights(), "weights are packed for the product");
     epilogue.check(rows, columns);
@@ -226,7 +226,7 @@ impl GemmBlock<'_> {
         if P::ARITHMETIC == Arithmetic::Int8 {
             let (rows, columns) = (&self.x.scales()[row..], self.weights.scales(panel));
             for (row, sums) in rows.iter().zip(sums.chunks_exact_mut(PANEL_COLUMNS)) {
-                to_numbers(sums, *row, columns);
+                to_float32(sums, *row, columns);
             }
         }
         let tile = Tile { sums, row, column: panel * PANEL_COLUMNS };
@@ -237,7 +237,7 @@ impl GemmBlock<'_> {
 
 /// Dequantizes integer sums, stored as float32 bit patterns, in place.
 #[inline(always)]
-fn to_numbers(sums: &mut [f32], row: RowScale, columns: &[ByteScale]) {
+fn to_float32(sums: &mut [f32], row: RowScale, columns: &[ByteScale]) {
     for (sum, column) in sums.iter_mut().zip(columns) {
         let exact = sum.to_bits() as i32 - row.zero * column.sum;
         *sum = exact as f32 * (row.scale * column.scale);

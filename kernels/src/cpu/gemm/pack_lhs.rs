@@ -32,7 +32,7 @@ pub(in crate::cpu) struct RowScale {
     /// The zero point: the byte that stands for 0.
     pub zero: i32,
 }
-// SAFETY: two 4-byte numbers of equal alignment, valid for any bits, without padding.
+// SAFETY: two 4-byte fields of equal alignment, valid for any bits, without padding.
 unsafe impl Plain for RowScale {}
 
 /// A packed matrix `[rows, width]`.

@@ -173,8 +173,8 @@ impl SimdOp for PackColumn<'_> {
 
 /// Scatters 16 elements from index `first` on, in pairs that are one step apart.
 #[inline(always)]
-fn spread(numbers: &[u16; LANES], first: usize, to: &mut [u16]) {
-    for (step, pair) in numbers.chunks_exact(2).enumerate() {
+fn spread(values: &[u16; LANES], first: usize, to: &mut [u16]) {
+    for (step, pair) in values.chunks_exact(2).enumerate() {
         to[first + step * 2 * PANEL_COLUMNS..][..2].copy_from_slice(pair);
     }
 }

@@ -46,8 +46,8 @@ impl<J: Copy> HandOff<J> {
         fence(Ordering::SeqCst);
     }
 
-    /// Closes the job and waits until all helpers have left it; calls `relax` while it waits. What
-    /// helpers did has then happened before.
+    /// Closes the job and waits until all helpers have left it; calls `relax` while it waits.
+    /// Afterwards all writes of helpers are visible to the caller (happens-before).
     pub fn end(&self, mut relax: impl FnMut()) {
         self.state.fetch_and(!OPEN, Ordering::Relaxed);
         while self.state.load(Ordering::Acquire) & JOINED > 0 {

@@ -36,10 +36,10 @@ struct Tiles {
     /// banks.
     static constexpr int STRIDE = SIZE + 8;
     /// Elements of the keys, or of the values, of a tile.
-    static constexpr int NUMBERS = KEYS * STRIDE;
+    static constexpr int TILE_ELEMENTS = KEYS * STRIDE;
     /// Keys and values of two tiles, the key addresses of two tiles, a walk for each key of a tile,
     /// and queries.
-    static constexpr int SHARED = 4 * NUMBERS * 2 + 2 * KEYS * 8 + KEYS * 16 + ROWS * STRIDE * 2;
+    static constexpr int SHARED = 4 * TILE_ELEMENTS * 2 + 2 * KEYS * 8 + KEYS * 16 + ROWS * STRIDE * 2;
     /// 16-byte pieces in a row.
     static constexpr int PIECES = SIZE / 8;
 };
@@ -49,7 +49,7 @@ struct Tiles {
 template <int SIZE>
 struct Place {
     /// Size of the keys, or of the values, of a tile.
-    static constexpr int TILE = Tiles<SIZE>::NUMBERS * 2;
+    static constexpr int TILE = Tiles<SIZE>::TILE_ELEMENTS * 2;
     static constexpr int VALUES = 2 * TILE;
     static constexpr int ADDRESSES = 4 * TILE;
     static constexpr int WALKS = ADDRESSES + 2 * Tiles<SIZE>::KEYS * 8;

@@ -31,10 +31,10 @@ struct Shared {
 
     static __device__ __forceinline__ Shared of_block(int size) {
         const int stride = ((size + 3) / 4 | 1) * 4;
-        float* numbers = reinterpret_cast<float*>(shared_memory());
-        float* queries = numbers + 2 * KEYS * stride;
+        float* memory = reinterpret_cast<float*>(shared_memory());
+        float* queries = memory + 2 * KEYS * stride;
         float* weights = queries + WARPS * ROWS * stride + static_cast<int>(threadIdx.x) / WARP * (KEYS * ROWS);
-        return {stride, numbers, numbers + KEYS * stride, queries, weights};
+        return {stride, memory, memory + KEYS * stride, queries, weights};
     }
 };
 

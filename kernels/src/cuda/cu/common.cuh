@@ -60,29 +60,29 @@ __device__ __forceinline__ f16 rounded<f16>(float number) {
 
 /// N consecutive elements, aligned so that they are read and written in vectors of up to 16 bytes.
 template <typename T, int N>
-struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Numbers {
+struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Elements {
     T at[N];
 };
 
 /// Loads N elements, widened. The address is a multiple of their size, or of 16 bytes.
 template <int N, typename T>
 static __device__ __forceinline__ void load(const T* from, float (&to)[N]) {
-    const Numbers<T, N> numbers = *reinterpret_cast<const Numbers<T, N>*>(from);
+    const Elements<T, N> values = *reinterpret_cast<const Elements<T, N>*>(from);
 #pragma unroll
     for (int i = 0; i < N; i++) {
-        to[i] = widened(numbers.at[i]);
+        to[i] = widened(values.at[i]);
     }
 }
 
 /// Stores N values, rounded to T. The address is as for `load`.
 template <int N, typename T>
 static __device__ __forceinline__ void store(T* to, const float (&from)[N]) {
-    Numbers<T, N> numbers;
+    Elements<T, N> values;
 #pragma unroll
     for (int i = 0; i < N; i++) {
-        numbers.at[i] = rounded<T>(from[i]);
+        values.at[i] = rounded<T>(from[i]);
     }
-    *reinterpret_cast<Numbers<T, N>*>(to) = numbers;
+    *reinterpret_cast<Elements<T, N>*>(to) = values;
 }
 
 /// The sum over a warp, the same bits in every lane.

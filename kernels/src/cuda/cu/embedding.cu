@@ -5,17 +5,17 @@
 template <int N, typename T>
 static __device__ void gather_row(const T* from, int width, int add, float* to) {
     for (int at = static_cast<int>(threadIdx.x) * N; at < width; at += static_cast<int>(blockDim.x) * N) {
-        float numbers[N];
-        load<N>(from + at, numbers);
+        float values[N];
+        load<N>(from + at, values);
         if (add != 0) {
             float old[N];
             load<N>(to + at, old);
 #pragma unroll
             for (int i = 0; i < N; i++) {
-                numbers[i] += old[i];
+                values[i] += old[i];
             }
         }
-        store<N>(to + at, numbers);
+        store<N>(to + at, values);
     }
 }
 
@@ -46,11 +46,11 @@ static __device__ void add_corners(const Corners<T>& corners, int width, float* 
         float sum[N] = {}, old[N];
 #pragma unroll
         for (int corner = 0; corner < 4; corner++) {
-            float numbers[N];
-            load<N>(corners.rows[corner] + at, numbers);
+            float values[N];
+            load<N>(corners.rows[corner] + at, values);
 #pragma unroll
             for (int i = 0; i < N; i++) {
-                sum[i] += numbers[i] * corners.weights[corner];
+                sum[i] += values[i] * corners.weights[corner];
             }
         }
         load<N>(to + at, old);

@@ -6,21 +6,21 @@ template <int N, typename T>
 static __device__ void finish(T* x, long long rows, int width, const float* bias, int activation) {
     const long long count = rows * width / N, step = static_cast<long long>(gridDim.x) * blockDim.x;
     for (long long part = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; part < count; part += step) {
-        float numbers[N];
-        load<N>(x + part * N, numbers);
+        float values[N];
+        load<N>(x + part * N, values);
         if (bias != nullptr) {
             float biases[N];
             load<N>(bias + part % (width / N) * N, biases);
 #pragma unroll
             for (int i = 0; i < N; i++) {
-                numbers[i] += biases[i];
+                values[i] += biases[i];
             }
         }
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            numbers[i] = activated_for<T>(numbers[i], activation);
+            values[i] = activated_for<T>(values[i], activation);
         }
-        store<N>(x + part * N, numbers);
+        store<N>(x + part * N, values);
     }
 }
 

@@ -8,11 +8,11 @@ static __device__ float sum_of(const float* x, int width, Term term) {
     float sum = 0.0f;
 #pragma unroll 4
     for (int at = lane_of_warp() * N; at < width; at += WARP * N) {
-        float numbers[N];
-        load<N>(x + at, numbers);
+        float values[N];
+        load<N>(x + at, values);
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            sum += term(numbers[i]);
+            sum += term(values[i]);
         }
     }
     return warp_sum(sum);
@@ -41,21 +41,21 @@ template <int N, typename T>
 static __device__ void write(const float* x, int width, Change change, float* normed, T* out) {
 #pragma unroll 4
     for (int at = lane_of_warp() * N; at < width; at += WARP * N) {
-        float numbers[N], weights[N], biases[N];
-        load<N>(x + at, numbers);
+        float values[N], weights[N], biases[N];
+        load<N>(x + at, values);
         load<N>(change.weight + at, weights);
         if (change.bias != nullptr) {
             load<N>(change.bias + at, biases);
         }
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            const float scaled = (numbers[i] - change.shift) * change.scale * weights[i];
-            numbers[i] = change.bias != nullptr ? scaled + biases[i] : scaled;
+            const float scaled = (values[i] - change.shift) * change.scale * weights[i];
+            values[i] = change.bias != nullptr ? scaled + biases[i] : scaled;
         }
         if (normed != nullptr) {
-            store<N>(normed + at, numbers);
+            store<N>(normed + at, values);
         }
-        store<N>(out + at, numbers);
+        store<N>(out + at, values);
     }
 }
 
@@ -82,31 +82,31 @@ static __device__ __forceinline__ float rms_scale(float squares, int width, floa
 
 /// Loads elements of a row. If there are rows to add, adds them and stores the sums.
 template <int N, typename T>
-static __device__ __forceinline__ void add(const RmsNorm<T>& norm, int at, float (&numbers)[N]) {
-    load<N>(norm.x + at, numbers);
+static __device__ __forceinline__ void add(const RmsNorm<T>& norm, int at, float (&values)[N]) {
+    load<N>(norm.x + at, values);
     if (norm.added != nullptr) {
         float added[N];
         load<N>(norm.added + at, added);
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            numbers[i] += added[i];
+            values[i] += added[i];
         }
-        store<N>(norm.sums + at, numbers);
+        store<N>(norm.sums + at, values);
     }
 }
 
 /// For rows that a warp holds in registers: at most STEPS * 4 elements per lane.
 template <int STEPS, typename T>
 static __device__ __forceinline__ void rms_norm_held(const RmsNorm<T>& norm, T* out) {
-    float numbers[STEPS][4], sum = 0.0f;
+    float values[STEPS][4], sum = 0.0f;
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
         const int at = (step * WARP + lane_of_warp()) * 4;
         if (at < norm.width) {
-            add<4>(norm, at, numbers[step]);
+            add<4>(norm, at, values[step]);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                sum += numbers[step][i] * numbers[step][i];
+                sum += values[step][i] * values[step][i];
             }
         }
     }
@@ -119,9 +119,9 @@ static __device__ __forceinline__ void rms_norm_held(const RmsNorm<T>& norm, T* 
             load<4>(norm.weight + at, weights);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                numbers[step][i] = numbers[step][i] * scale * weights[i];
+                values[step][i] = values[step][i] * scale * weights[i];
             }
-            store<4>(out + at, numbers[step]);
+            store<4>(out + at, values[step]);
         }
     }
 }
@@ -132,11 +132,11 @@ static __device__ __forceinline__ void rms_norm_any(const RmsNorm<T>& norm, T* o
     float sum = 0.0f;
 #pragma unroll 4
     for (int at = lane_of_warp() * N; at < norm.width; at += WARP * N) {
-        float numbers[N];
-        add<N>(norm, at, numbers);
+        float values[N];
+        add<N>(norm, at, values);
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            sum += numbers[i] * numbers[i];
+            sum += values[i] * values[i];
         }
     }
     const Change change = {norm.weight, nullptr, 0.0f, rms_scale(warp_sum(sum), norm.width, norm.eps)};

@@ -77,13 +77,13 @@ static __device__ void rotary(
         return;
     }
     const int head = static_cast<int>(warp % turned), half = shape.size / 2;
-    T* numbers = qkv + (row * (turned + shape.kv_heads) + head) * shape.size;
+    T* elements = qkv + (row * (turned + shape.kv_heads) + head) * shape.size;
     const float* weight = head < shape.heads ? norms.query : norms.key;
     const long long table = static_cast<long long>(positions[row]) * half;
     if (half % 2 == 0) {
-        turn<2>(numbers, half, weight, norms.eps, cos + table, sin + table);
+        turn<2>(elements, half, weight, norms.eps, cos + table, sin + table);
     } else {
-        turn<1>(numbers, half, weight, norms.eps, cos + table, sin + table);
+        turn<1>(elements, half, weight, norms.eps, cos + table, sin + table);
     }
 }
 
@@ -152,12 +152,12 @@ static __device__ void rotary_wide(T* qkv, int rows, int parts, Heads shape, Hea
     float cosines[WIDE], sines[WIDE];
     load<WIDE>(cos + table, cosines);
     load<WIDE>(sin + table, sines);
-    T* numbers = qkv + row * (turned + shape.kv_heads) * shape.size + column;
+    T* elements = qkv + row * (turned + shape.kv_heads) * shape.size + column;
 #pragma unroll 2
     for (int first = static_cast<int>(warp % parts) * at_a_time; first < turned; first += parts * at_a_time) {
         const int head = first + lane_of_warp() / lanes;
         const HeadNorm norm = {head < shape.heads ? norms.query : norms.key, norms.eps};
-        turn_wide(numbers + head * shape.size, head < turned, half, column, norm, cosines, sines);
+        turn_wide(elements + head * shape.size, head < turned, half, column, norm, cosines, sines);
     }
 }
 

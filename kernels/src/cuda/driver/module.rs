@@ -188,9 +188,9 @@ fn load(device: &CudaDevice, source: &str) -> Result<(&'static str, Arc<CudaModu
 }
 
 fn address_of<T: CudaDType>(storage: &CudaStorage, first: usize) -> Result<u64, KernelError> {
-    let numbers = storage.as_cuda_slice::<T>()?;
+    let elements = storage.as_cuda_slice::<T>()?;
     let stream = storage.device().cuda_stream();
-    let wanted = numbers.slice(first..);
+    let wanted = elements.slice(first..);
     let (address, _guard) = wanted.device_ptr(&stream);
     Ok(address)
 }

@@ -6,6 +6,7 @@ use candle_core::{DType, Result, Tensor};
 
 use super::{Call, at, blocks, empty, int, uploaded};
 use crate::cuda::Argument;
+use crate::spec::Corner;
 
 /// The rows of `ids`, in float32. The caller has checked that all are in the table.
 pub(crate) fn gather(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
@@ -33,14 +34,10 @@ pub(crate) fn add(table: &Tensor, ids: &[u32], rows: &Tensor, added: bool) -> Re
 }
 
 /// Adds four weighted rows of the table to each of `rows`, which must not be shared.
-pub(crate) fn add_weighted(
-    table: &Tensor,
-    corners: &[[(u32, f32); 4]],
-    rows: &Tensor,
-) -> Result<()> {
+pub(crate) fn add_weighted(table: &Tensor, corners: &[[Corner; 4]], rows: &Tensor) -> Result<()> {
     let (width, device) = (table.dim(1)?, table.device());
-    let ids: Vec<u32> = corners.iter().flatten().map(|(id, _)| *id).collect();
-    let weights: Vec<f32> = corners.iter().flatten().map(|(_, weight)| *weight).collect();
+    let ids: Vec<u32> = corners.iter().flatten().map(|corner| corner.row).collect();
+    let weights: Vec<f32> = corners.iter().flatten().map(|corner| corner.weight).collect();
     let (ids, weights) = (uploaded(&ids, device)?, Tensor::new(weights, device)?);
     let call =
         Call { source: "embedding", operation: "gather_weighted", dtype: table.dtype(), device };

@@ -51,10 +51,10 @@ impl Slabs {
     /// # Errors
     /// Out of device memory.
     pub(crate) fn fit(&mut self, sizes: SlabSizes, device: &Device) -> Result<()> {
-        for ((slab, dtype), numbers) in self.0.iter_mut().zip(DTYPES).zip(sizes) {
+        for ((slab, dtype), elements) in self.0.iter_mut().zip(DTYPES).zip(sizes) {
             let has = slab.as_ref().map_or(0, Tensor::elem_count);
-            if has < 2 * numbers {
-                *slab = Some(Tensor::zeros(2 * numbers, dtype, device)?);
+            if has < 2 * elements {
+                *slab = Some(Tensor::zeros(2 * elements, dtype, device)?);
             }
         }
         Ok(())
@@ -139,12 +139,12 @@ pub(crate) fn hold(tensor: &Tensor) {
 /// The layer takes more than was counted.
 pub(crate) fn taken(shape: &Shape, dtype: DType) -> Result<Option<Tensor>> {
     let Some(index) = DTYPES.iter().position(|known| *known == dtype) else { return Ok(None) };
-    let numbers = shape.elem_count().next_multiple_of(STEP);
+    let elements = shape.elem_count().next_multiple_of(STEP);
     STATE.with_borrow_mut(|state| {
         let arena = match state {
             RecordingState::Off => return Ok(None),
             RecordingState::Counting { now, .. } => {
-                now[index] += numbers;
+                now[index] += elements;
                 return Ok(None);
             }
             RecordingState::On(arena) => arena,
@@ -152,7 +152,7 @@ pub(crate) fn taken(shape: &Shape, dtype: DType) -> Result<Option<Tensor>> {
         let slab = arena.slabs.0[index].as_ref();
         let half = slab.map_or(0, Tensor::elem_count) / 2 / STEP * STEP;
         let at = arena.taken[index];
-        arena.taken[index] += numbers;
+        arena.taken[index] += elements;
         let Some(slab) = slab.filter(|_| arena.taken[index] <= half) else {
             bail!("a layer takes more memory than was reserved");
         };
@@ -165,13 +165,13 @@ pub(crate) fn taken(shape: &Shape, dtype: DType) -> Result<Option<Tensor>> {
 mod tests {
     use super::*;
 
-    fn make(numbers: usize, value: f32) -> Tensor {
-        let shape = Shape::from(numbers);
+    fn make(elements: usize, value: f32) -> Tensor {
+        let shape = Shape::from(elements);
         let tensor = taken(&shape, DType::F32).expect("room");
         let tensor = tensor
             .unwrap_or_else(|| Tensor::zeros(shape, DType::F32, &Device::Cpu).expect("memory"));
         tensor
-            .slice_set(&Tensor::full(value, numbers, &Device::Cpu).expect("numbers"), 0, 0)
+            .slice_set(&Tensor::full(value, elements, &Device::Cpu).expect("elements"), 0, 0)
             .expect("written");
         tensor
     }
@@ -184,9 +184,9 @@ mod tests {
             advance();
             let now = [make(300, 2.0 * layer as f32), make(5, 2.0 * layer as f32 + 1.0)];
             let last = |tensor: &Tensor| {
-                let numbers = tensor.to_vec1::<f32>().expect("numbers");
-                assert!(numbers.iter().all(|number| *number == numbers[0]));
-                numbers[0]
+                let elements = tensor.to_vec1::<f32>().expect("elements");
+                assert!(elements.iter().all(|element| *element == elements[0]));
+                elements[0]
             };
             read.push([&before[0], &before[1], &now[0], &now[1]].map(last));
             before = now;

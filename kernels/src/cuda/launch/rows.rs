@@ -43,9 +43,9 @@ pub(crate) fn add_rms_norm(
     let out = empty((rows, width), dtype, x.device())?;
     let device = x.device();
     let call = Call { source: "norm", operation: "add_rms_norm", dtype, device };
-    let (count, numbers) = (int(rows)?, int(width)?);
+    let (count, columns) = (int(rows)?, int(width)?);
     let (x, added, weight) = (at(&x)?, at(&added)?, at(weight)?);
-    let arguments = [x, added, weight, eps.into(), count, numbers, at(&sums)?, at(&out)?];
+    let arguments = [x, added, weight, eps.into(), count, columns, at(&sums)?, at(&out)?];
     // SAFETY: the arguments match `add_rms_norm`'s parameters; the shapes were checked above, and
     // memory is freed in stream order.
     unsafe { call.launch(warps(rows), &arguments) }?;

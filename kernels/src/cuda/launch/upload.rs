@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 
 use super::recording;
 
-/// Lists cached per device.
-const KEPT: usize = 16;
+/// Maximum number of lists cached per device.
+const LISTS_MAX: usize = 16;
 /// Length of the longest list that is cached.
-const KEPT_NUMBERS: usize = 1 << 20;
+const LENGTH_MAX: usize = 1 << 20;
 
 /// The lists of a device, most recently used first.
 type RecentLists = VecDeque<(Vec<u32>, Tensor)>;
@@ -25,20 +25,20 @@ static DEVICES: Mutex<Vec<(Device, RecentLists)>> = Mutex::new(Vec::new());
 /// # Errors
 /// A device failure; or the list is not there yet while a graph is recorded: a recorded copy would
 /// read host memory again at each replay.
-pub(crate) fn uploaded(numbers: &[u32], device: &Device) -> Result<Tensor> {
-    if let Some(known) = with_lists(device, |lists| known(lists, numbers)) {
+pub(crate) fn uploaded(values: &[u32], device: &Device) -> Result<Tensor> {
+    if let Some(known) = with_lists(device, |lists| known(lists, values)) {
         recording::hold(&known);
         return Ok(known);
     }
     if recording::is_on() {
-        bail!("a list of {} elements is not on the device yet", numbers.len());
+        bail!("a list of {} elements is not on the device yet", values.len());
     }
     // Without the lock, so that a hanging device does not block others.
-    let tensor = Tensor::new(numbers, device)?;
-    if numbers.len() <= KEPT_NUMBERS {
+    let tensor = Tensor::new(values, device)?;
+    if values.len() <= LENGTH_MAX {
         with_lists(device, |lists| {
-            lists.truncate(KEPT - 1);
-            lists.push_front((numbers.to_vec(), tensor.clone()));
+            lists.truncate(LISTS_MAX - 1);
+            lists.push_front((values.to_vec(), tensor.clone()));
         });
     }
     Ok(tensor)
@@ -55,8 +55,8 @@ fn with_lists<T>(device: &Device, run: impl FnOnce(&mut RecentLists) -> T) -> T 
 }
 
 /// The cached list of these values, if any; marks it as most recently used.
-fn known(lists: &mut RecentLists, numbers: &[u32]) -> Option<Tensor> {
-    let index = lists.iter().position(|(list, _)| list == numbers)?;
+fn known(lists: &mut RecentLists, values: &[u32]) -> Option<Tensor> {
+    let index = lists.iter().position(|(list, _)| list == values)?;
     let found = lists.remove(index)?;
     let tensor = found.1.clone();
     lists.push_front(found);
@@ -75,13 +75,13 @@ mod tests {
     #[test]
     fn lists_stay_until_others_come_or_the_device_goes() {
         let device = Device::Cpu;
-        let upload = |number: u32| uploaded(&[number, 1], &device).expect("uploaded");
+        let upload = |value: u32| uploaded(&[value, 1], &device).expect("uploaded");
         let first = upload(0);
-        assert_eq!(first.to_vec1::<u32>().expect("numbers"), [0, 1]);
+        assert_eq!(first.to_vec1::<u32>().expect("values"), [0, 1]);
         assert_eq!(upload(0).id(), first.id());
-        (1..KEPT as u32).for_each(|number| drop(upload(number)));
+        (1..LISTS_MAX as u32).for_each(|value| drop(upload(value)));
         assert_eq!(upload(0).id(), first.id());
-        (1..=KEPT as u32).for_each(|number| drop(upload(number)));
+        (1..=LISTS_MAX as u32).for_each(|value| drop(upload(value)));
         assert_ne!(upload(0).id(), first.id());
         let again = upload(0);
         forget(&device);

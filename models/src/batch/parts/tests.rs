@@ -59,7 +59,7 @@ fn texts_that_share_a_beginning_stay_together() {
         for segment in part.segments() {
             let before = segment.ancestors.iter().map(|source| match source {
                 Ancestor::Batch(rows) => rows.len(),
-                Ancestor::Cached(_) => unreachable!("nothing is kept"),
+                Ancestor::Cached(_) => unreachable!("nothing is cached"),
             });
             assert_eq!(before.sum::<usize>(), segment.start);
         }

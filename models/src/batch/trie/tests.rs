@@ -17,7 +17,7 @@ fn path(batch: &RaggedBatch, end: usize) -> Vec<u32> {
     for source in &segment.ancestors {
         match source {
             Ancestor::Batch(rows) => tokens.extend_from_slice(&batch.tokens[rows.clone()]),
-            Ancestor::Cached(_) => unreachable!("nothing is kept here"),
+            Ancestor::Cached(_) => unreachable!("nothing is cached here"),
         }
     }
     assert_eq!(tokens.len(), segment.start);
@@ -34,21 +34,21 @@ fn a_prompt_is_there_once_and_texts_branch_off() {
     let batch = lay_out(&sequences.iter().collect::<Vec<_>>(), &[], |_| None);
     assert_eq!(batch.tokens.len(), 40 + 3 + 30 + 3);
     assert_eq!(batch.segments.len(), 4);
-    assert_eq!(batch.keep.len(), 1);
-    assert_eq!(batch.keep[0].tokens, prompt);
+    assert_eq!(batch.to_cache.len(), 1);
+    assert_eq!(batch.to_cache[0].tokens, prompt);
 }
 
 #[test]
-fn a_recent_sequence_shows_what_to_keep() {
+fn a_recent_sequence_shows_what_to_cache() {
     let prompt: Vec<u32> = (0..40).collect();
     let now = sequence([&prompt[..], &[7, 8, 9]].concat());
     let before: Arc<[u32]> = [&prompt[..], &[1, 2]].concat().into();
     let batch = lay_out(&[&now], &[before], |_| None);
     assert_eq!((batch.tokens.len(), batch.segments.len()), (43, 2));
-    assert_eq!(batch.keep[0].tokens, prompt);
+    assert_eq!(batch.to_cache[0].tokens, prompt);
     // The same text again offers no branching point, so nothing is cached.
     let batch = lay_out(&[&now], &[now.tokens.clone().into()], |_| None);
-    assert_eq!((batch.segments.len(), batch.keep.len()), (1, 0));
+    assert_eq!((batch.segments.len(), batch.to_cache.len()), (1, 0));
 }
 
 /// Recent sequences, each sharing 16 more tokens with `long` than the one before.
@@ -63,10 +63,10 @@ fn recent_sequences_cut_a_path_a_few_times_at_most() {
     let recent = nested(&long, 32);
     let one = sequence(long.clone());
     let batch = lay_out(&[&one], &recent, |_| None);
-    assert_eq!((batch.segments.len(), batch.keep.len()), (RECENT_MAX + 1, RECENT_MAX));
+    assert_eq!((batch.segments.len(), batch.to_cache.len()), (RECENT_MAX + 1, RECENT_MAX));
     assert_eq!(path(&batch, batch.ends[0]), long);
     // Only the first cuts are made; what continues a cached prefix may be cut further.
-    let lengths: Vec<usize> = batch.keep.iter().map(|keep| keep.tokens.len()).collect();
+    let lengths: Vec<usize> = batch.to_cache.iter().map(|segment| segment.tokens.len()).collect();
     assert_eq!(lengths, [16, 32, 48, 64]);
     // Branches of the batch's own sequences do not count against the limit on recent ones.
     let others =
@@ -97,7 +97,7 @@ fn recent_sequences_change_no_bit() {
     let sequences: Vec<&Sequence> = sequences.iter().collect();
     let last = |batch: &RaggedBatch| {
         let hidden = model.encoder.encode(batch).expect("encoded");
-        let rows = hidden.rows.to_vec2::<f32>().expect("numbers");
+        let rows = hidden.rows.to_vec2::<f32>().expect("values");
         let ends = hidden.offsets[1..].iter().map(|end| rows[end - 1].clone());
         (ends.collect::<Vec<_>>(), hidden.prefixes)
     };
@@ -112,9 +112,9 @@ fn recent_sequences_change_no_bit() {
         };
         let batch = RaggedBatch::sharing(&sequences, &recent, longest);
         assert!(batch.segments.len() > 3 && batch.segments.len() <= 3 + 2 * RECENT_MAX);
-        let (shared, kept) = last(&batch);
+        let (shared, cached) = last(&batch);
         assert!(shared == alone);
-        known.extend(kept);
+        known.extend(cached);
     }
     assert!(known.len() > 2 * RECENT_MAX);
 }

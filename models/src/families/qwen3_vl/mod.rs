@@ -22,7 +22,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
 use crate::conventions::Conventions;
 use crate::layers::{Decoder, Loader, Rotary, Rotation};
 use crate::readout::Pooling;
-use vision::{Seen, Tower};
+use vision::{VisionOutput, VisionTower};
 
 /// Its entry in the list of families.
 pub fn family() -> Family {
@@ -100,7 +100,7 @@ struct Qwen3Vl {
     rotary: Rotary,
     /// Index of the position, and of the frequency, of each rotary angle.
     streams: Vec<(usize, usize)>,
-    tower: Tower,
+    tower: VisionTower,
 }
 
 fn load(
@@ -137,7 +137,7 @@ fn load(
         embedding: Embedding::new(table, device).map_err(failed)?,
         rotary: Rotary::new(theta, sizes.heads.size, device).map_err(failed)?,
         streams: sections.streams(sizes.heads.size / 2).map_err(error)?,
-        tower: Tower::load(&tower, &config.vision_config)?,
+        tower: VisionTower::load(&tower, &config.vision_config)?,
     };
     Ok(Network {
         encoder: Box::new(network),
@@ -151,11 +151,11 @@ fn load(
 
 impl Qwen3Vl {
     /// Hidden states of text tokens and of images encoded by the tower.
-    fn embed(&self, batch: &RaggedBatch, seen: &Seen) -> Result<Rows, KernelError> {
+    fn embed(&self, batch: &RaggedBatch, vision: &VisionOutput) -> Result<Rows, KernelError> {
         // Rows of images are looked up too, and then overwritten.
         let ids = batch.tokens().iter().map(|id| if Visual::stands_for(*id) { 0 } else { *id });
         let mut hidden = self.embedding.rows_of(&ids.collect::<Vec<u32>>())?;
-        seen.put(0, batch.visuals(), &mut hidden)?;
+        vision.put(0, batch.visuals(), &mut hidden)?;
         Ok(hidden)
     }
 }
@@ -174,11 +174,11 @@ impl Encoder for Qwen3Vl {
             mrope_positions.iter().flatten().max().map_or(0, |position| *position as usize + 1);
         let tables = self.rotary.tables(longest)?.gathered(mrope_positions, &self.streams)?;
         let positions: Vec<u32> = (0..mrope_positions.len() as u32).collect();
-        let seen = self.tower.see(batch.visuals(), pause)?;
-        let hidden = self.embed(batch, &seen)?;
+        let vision = self.tower.encode(batch.visuals(), pause)?;
+        let hidden = self.embed(batch, &vision)?;
         let deep_stack = |layer: usize, hidden: &mut Rows| {
-            if layer + 1 < seen.levels() {
-                seen.put(layer + 1, batch.visuals(), hidden)?;
+            if layer + 1 < vision.levels() {
+                vision.put(layer + 1, batch.visuals(), hidden)?;
             }
             Ok(())
         };

@@ -3,6 +3,7 @@
 //!
 //! Must not know: layers, tensors.
 
+use proxima_kernels::spec::Corner;
 use proxima_media::Pixels;
 
 /// Side of a patch, in pixels.
@@ -14,10 +15,7 @@ pub const FRAMES: usize = 2;
 /// Values per pixel.
 pub const CHANNELS: usize = 3;
 /// Values per patch.
-pub const PATCH_NUMBERS: usize = CHANNELS * FRAMES * PATCH * PATCH;
-
-/// A row of the table of learned positions, and its weight.
-pub type Corner = (u32, f32);
+pub const PATCH_VALUES: usize = CHANNELS * FRAMES * PATCH * PATCH;
 
 /// Rows and columns of patches in an image.
 pub fn grid(pixels: &Pixels) -> [usize; 2] {
@@ -79,12 +77,13 @@ pub fn corners([rows, columns]: [usize; 2], side: usize) -> impl Iterator<Item =
     coordinates([rows, columns]).map(move |[row, column]| {
         let (above, below, down) = down[row as usize];
         let (left, right, across) = across[column as usize];
-        let id = |row: u32, column: u32| row * side as u32 + column;
+        let corner =
+            |row: u32, column: u32, weight: f32| Corner { row: row * side as u32 + column, weight };
         [
-            (id(above, left), (1.0 - down) * (1.0 - across)),
-            (id(above, right), (1.0 - down) * across),
-            (id(below, left), down * (1.0 - across)),
-            (id(below, right), down * across),
+            corner(above, left, (1.0 - down) * (1.0 - across)),
+            corner(above, right, (1.0 - down) * across),
+            corner(below, left, down * (1.0 - across)),
+            corner(below, right, down * across),
         ]
     })
 }
@@ -106,7 +105,7 @@ mod tests {
             (0..width * height * 3).map(move |at| ((at / 3 + at % 3 + add) % 251) as u8)
         };
         let pixels = Pixels::new(width, height, frame(0).chain(frame(7)).collect());
-        let mut out = vec![0.0; PATCH_NUMBERS];
+        let mut out = vec![0.0; PATCH_VALUES];
         patch(&pixels, [1, 1], &mut out);
         let wanted = |channel: usize, add: usize, line: usize, at: usize| {
             let pixel = (16 + line) * width + 16 + at;
@@ -115,17 +114,17 @@ mod tests {
         assert_eq!(out[0], wanted(0, 0, 0, 0));
         assert_eq!(out[256 + 5 * 16 + 3], wanted(0, 7, 5, 3));
         assert_eq!(out[2 * 256], wanted(1, 0, 0, 0));
-        assert_eq!(out[PATCH_NUMBERS - 1], wanted(2, 7, 15, 15));
+        assert_eq!(out[PATCH_VALUES - 1], wanted(2, 7, 15, 15));
     }
 
     #[test]
     fn a_grid_of_the_tables_size_is_read_at_its_points() {
         for (position, corners) in coordinates([4, 4]).zip(corners([4, 4], 4)) {
-            let [(id, weight), ..] = corners;
-            assert_eq!((id, weight), (position[0] * 4 + position[1], 1.0));
+            let [Corner { row, weight }, ..] = corners;
+            assert_eq!((row, weight), (position[0] * 4 + position[1], 1.0));
         }
-        let weights =
-            corners([6, 2], 48).map(|around| around.iter().map(|(_, weight)| weight).sum::<f32>());
+        let weights = corners([6, 2], 48)
+            .map(|around| around.iter().map(|corner| corner.weight).sum::<f32>());
         assert!(weights.into_iter().all(|sum| (sum - 1.0).abs() < 1e-6));
     }
 }

@@ -13,16 +13,16 @@ use proxima_kernels::ops::linear::Linear;
 use proxima_kernels::ops::linear_input::LinearInput;
 use proxima_kernels::ops::rotary::rotary;
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::{Activation, Heads, Mask, segments_of};
+use proxima_kernels::spec::{Activation, Corner, Heads, Mask, segments_of};
 use proxima_kernels::{BatchRows, Device, KernelError};
 use serde::Deserialize;
 
 use super::patches::{
-    CHANNELS, Corner, FRAMES, MERGE, PATCH, PATCH_NUMBERS, coordinates, corners, grid, patch,
+    CHANNELS, FRAMES, MERGE, PATCH, PATCH_VALUES, coordinates, corners, grid, patch,
 };
 use crate::batch::Visual;
 use crate::checkpoint::CheckpointError;
-use crate::layers::{DecoderConfig, LayerNorm, Loader, Rotary, activation};
+use crate::layers::{DecoderConfig, LayerNorm, LinearPart, Loader, Rotary, activation};
 use proxima_media::Pixels;
 
 /// Epsilon of all norms.
@@ -116,7 +116,7 @@ impl Config {
 }
 
 /// The tower.
-pub struct Tower {
+pub struct VisionTower {
     embed: Linear,
     positions: Embedding,
     /// Side of the square table of learned positions.
@@ -150,7 +150,7 @@ struct Merger {
 }
 
 /// The tower's output: image tokens from its last block and from middle ones.
-pub struct Seen {
+pub struct VisionOutput {
     /// For each group of images encoded together, a tensor per level: the last block's tokens, then
     /// those of middle blocks.
     groups: Vec<Vec<Rows>>,
@@ -159,7 +159,7 @@ pub struct Seen {
     levels: usize,
 }
 
-impl Seen {
+impl VisionOutput {
     /// Number of levels: the last block's and those of middle blocks.
     pub fn levels(&self) -> usize {
         self.levels
@@ -185,7 +185,7 @@ impl Seen {
     }
 }
 
-impl Tower {
+impl VisionTower {
     /// Loads the tower under the loader's prefix.
     ///
     /// # Errors
@@ -222,7 +222,11 @@ impl Tower {
     ///
     /// # Errors
     /// A failure of the device or an operation.
-    pub fn see(&self, visuals: &[Visual], pause: &dyn Fn()) -> Result<Seen, KernelError> {
+    pub fn encode(
+        &self,
+        visuals: &[Visual],
+        pause: &dyn Fn(),
+    ) -> Result<VisionOutput, KernelError> {
         let patches_max = MERGE * BatchRows::of(&self.device).before_measured();
         let mut token_rows = HashMap::new();
         let mut groups: Vec<(usize, Vec<&Pixels>)> = Vec::new();
@@ -242,13 +246,17 @@ impl Tower {
             *together += patches;
             images.push(pixels);
         }
-        let groups = groups.into_iter().map(|(_, images)| self.see_together(&images, pause));
+        let groups = groups.into_iter().map(|(_, images)| self.encode_together(&images, pause));
         let groups = groups.collect::<Result<Vec<_>, _>>()?;
-        Ok(Seen { groups, token_rows, levels: 1 + self.deep.len() })
+        Ok(VisionOutput { groups, token_rows, levels: 1 + self.deep.len() })
     }
 
     /// The tokens of some images, end to end, one tensor per level.
-    fn see_together(&self, images: &[&Pixels], pause: &dyn Fn()) -> Result<Vec<Rows>, KernelError> {
+    fn encode_together(
+        &self,
+        images: &[&Pixels],
+        pause: &dyn Fn(),
+    ) -> Result<Vec<Rows>, KernelError> {
         let mut offsets = vec![0];
         let (mut at, mut owners, mut around) = (Vec::new(), Vec::new(), Vec::new());
         for (image, pixels) in images.iter().enumerate() {
@@ -300,7 +308,7 @@ impl Tower {
         owners: &[usize],
         around: &[[Corner; 4]],
     ) -> Result<Rows, KernelError> {
-        let patches = Rows::written([at.len(), PATCH_NUMBERS], &self.device, |row, out| {
+        let patches = Rows::written([at.len(), PATCH_VALUES], &self.device, |row, out| {
             patch(images[owners[row]], at[row], out);
         })?;
         let patches = LinearInput::of_rows(&patches, self.embed.input_layout())?;
@@ -314,11 +322,11 @@ impl VisionBlock {
         let norm = |name: &str| LayerNorm::load(loader, name, hidden, EPS, true);
         Ok(Self {
             attention_norm: norm("norm1")?,
-            qkv: loader.linear(&[("attn.qkv", 3 * hidden)], hidden, true)?,
-            output: loader.linear(&[("attn.proj", hidden)], hidden, true)?,
+            qkv: loader.linear(&[LinearPart::new("attn.qkv", 3 * hidden)], hidden, true)?,
+            output: loader.linear(&[LinearPart::new("attn.proj", hidden)], hidden, true)?,
             mlp_norm: norm("norm2")?,
-            up: loader.linear(&[("mlp.linear_fc1", mlp)], hidden, true)?,
-            down: loader.linear(&[("mlp.linear_fc2", hidden)], mlp, true)?,
+            up: loader.linear(&[LinearPart::new("mlp.linear_fc1", mlp)], hidden, true)?,
+            down: loader.linear(&[LinearPart::new("mlp.linear_fc2", hidden)], mlp, true)?,
         })
     }
 }
@@ -333,8 +341,12 @@ impl Merger {
         let width = if normed_together { wide } else { config.hidden_size };
         Ok(Self {
             norm: LayerNorm::load(loader, "norm", width, EPS, true)?,
-            up: loader.linear(&[("linear_fc1", wide)], wide, true)?,
-            down: loader.linear(&[("linear_fc2", config.out_hidden_size)], wide, true)?,
+            up: loader.linear(&[LinearPart::new("linear_fc1", wide)], wide, true)?,
+            down: loader.linear(
+                &[LinearPart::new("linear_fc2", config.out_hidden_size)],
+                wide,
+                true,
+            )?,
             normed_together,
         })
     }

@@ -12,7 +12,7 @@ use crate::conventions::Conventions;
 
 /// A class, by how it uses `tokenizer.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub enum TokenizerClass {
     /// Uses the pipeline of the file.
     File,
     Bert,
@@ -28,28 +28,28 @@ pub enum Class {
 
 /// Class names without `Tokenizer` and `Fast`, and their kinds. Classes unknown to transformers use
 /// the file's pipeline.
-const KNOWN: [(&str, Class); 21] = [
-    ("PreTrained", Class::File),
-    ("Bert", Class::Bert),
-    ("DistilBert", Class::Bert),
-    ("Electra", Class::Bert),
-    ("LayoutLM", Class::Bert),
-    ("Lxmert", Class::Bert),
-    ("MobileBert", Class::Bert),
-    ("SqueezeBert", Class::Bert),
-    ("MPNet", Class::MPNet),
-    ("Roberta", Class::Roberta),
-    ("Bart", Class::Roberta),
-    ("LED", Class::Roberta),
-    ("Longformer", Class::Roberta),
-    ("Mvp", Class::Roberta),
-    ("GPT2", Class::Gpt2),
-    ("Qwen2", Class::Qwen2),
-    ("Gemma", Class::Gemma),
-    ("XLMRoberta", Class::XlmRoberta),
-    ("Camembert", Class::Camembert),
-    ("DebertaV2", Class::DebertaV2),
-    ("Bloom", Class::File),
+const KNOWN: [(&str, TokenizerClass); 21] = [
+    ("PreTrained", TokenizerClass::File),
+    ("Bert", TokenizerClass::Bert),
+    ("DistilBert", TokenizerClass::Bert),
+    ("Electra", TokenizerClass::Bert),
+    ("LayoutLM", TokenizerClass::Bert),
+    ("Lxmert", TokenizerClass::Bert),
+    ("MobileBert", TokenizerClass::Bert),
+    ("SqueezeBert", TokenizerClass::Bert),
+    ("MPNet", TokenizerClass::MPNet),
+    ("Roberta", TokenizerClass::Roberta),
+    ("Bart", TokenizerClass::Roberta),
+    ("LED", TokenizerClass::Roberta),
+    ("Longformer", TokenizerClass::Roberta),
+    ("Mvp", TokenizerClass::Roberta),
+    ("GPT2", TokenizerClass::Gpt2),
+    ("Qwen2", TokenizerClass::Qwen2),
+    ("Gemma", TokenizerClass::Gemma),
+    ("XLMRoberta", TokenizerClass::XlmRoberta),
+    ("Camembert", TokenizerClass::Camembert),
+    ("DebertaV2", TokenizerClass::DebertaV2),
+    ("Bloom", TokenizerClass::File),
 ];
 
 /// Other classes of transformers 5, each with its own pipeline.
@@ -73,7 +73,7 @@ pub fn of(
     checkpoint: &Checkpoint,
     conventions: &Conventions,
     bytes_are_pieces: bool,
-) -> Result<Class, CheckpointError> {
+) -> Result<TokenizerClass, CheckpointError> {
     let named = if conventions.fixed_tokenizer { None } else { name(checkpoint)? };
     let name = named.unwrap_or(conventions.tokenizer);
     let short = short(name);
@@ -82,7 +82,7 @@ pub fn of(
     }
     // Many files name Llama's class although their pipeline is not Llama's.
     if !is_not_served(short) || (short == "Llama" && bytes_are_pieces) {
-        return Ok(Class::File);
+        return Ok(TokenizerClass::File);
     }
     let problem = format!(
         "tokenizer_class is {name}, which builds its tokenizer in a way that is not supported; if \
@@ -98,11 +98,14 @@ pub fn of(
 ///
 /// # Errors
 /// If `model_input_names` is not a list.
-pub fn gives_types(checkpoint: &Checkpoint, class: Class) -> Result<bool, CheckpointError> {
+pub fn gives_types(
+    checkpoint: &Checkpoint,
+    class: TokenizerClass,
+) -> Result<bool, CheckpointError> {
     match checkpoint.tokenizer_config().get("model_input_names") {
         None => {
             let is_distilled = name(checkpoint)?.is_some_and(|name| short(name) == "DistilBert");
-            Ok(matches!(class, Class::Bert | Class::DebertaV2) && !is_distilled)
+            Ok(matches!(class, TokenizerClass::Bert | TokenizerClass::DebertaV2) && !is_distilled)
         }
         Some(Value::Array(names)) => Ok(names.iter().any(|name| name == "token_type_ids")),
         Some(other) => {

@@ -28,7 +28,7 @@ use tokenizers::{
     PostProcessorWrapper, SplitDelimiterBehavior, Tokenizer, TruncationDirection, TruncationParams,
 };
 
-use super::class::{self, Class};
+use super::class::{self, TokenizerClass};
 use super::error;
 use super::tokens::{Listed, Tokens};
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -106,7 +106,7 @@ pub fn open(
     let class = class::of(checkpoint, conventions, bytes_are_pieces)?;
     let padding = common.padding.as_ref();
     let tokens = Tokens::read(checkpoint, class, &common.added_tokens, padding)?;
-    let tokenizer = if class == Class::File {
+    let tokenizer = if class == TokenizerClass::File {
         let read = Tokenizer::from_bytes(bytes);
         let mut tokenizer = read.map_err(|problem| damaged(problem.to_string()))?;
         tokens.add_to(&mut tokenizer, class).map_err(|problem| {
@@ -130,7 +130,7 @@ pub fn open(
 /// Builds the pipeline of a class.
 struct Maker<'a> {
     checkpoint: &'a Checkpoint,
-    class: Class,
+    class: TokenizerClass,
     tokens: &'a Tokens,
 }
 
@@ -148,7 +148,10 @@ impl Maker<'_> {
         self.tokens.add_to(&mut tokenizer, self.class).map_err(failed)?;
         let post_processor = match self.class {
             // These classes have no template of their own.
-            Class::Gpt2 | Class::Qwen2 | Class::Gemma | Class::File => parts.post_processor,
+            TokenizerClass::Gpt2
+            | TokenizerClass::Qwen2
+            | TokenizerClass::Gemma
+            | TokenizerClass::File => parts.post_processor,
             _ => Some(self.post_processor(&tokenizer)?),
         };
         tokenizer.with_post_processor(post_processor);
@@ -158,13 +161,16 @@ impl Maker<'_> {
     /// The vocabulary with the class's settings.
     fn model(&self, model: ModelWrapper) -> Result<ModelWrapper, CheckpointError> {
         match (self.class, model) {
-            (Class::Bert | Class::MPNet, ModelWrapper::WordPiece(mut model)) => {
+            (TokenizerClass::Bert | TokenizerClass::MPNet, ModelWrapper::WordPiece(mut model)) => {
                 self.token("unk_token")?.clone_into(&mut model.unk_token);
                 model.continuing_subword_prefix = "##".into();
                 model.max_input_chars_per_word = 100;
                 Ok(model.into())
             }
-            (Class::Roberta | Class::Gpt2 | Class::Qwen2, ModelWrapper::BPE(mut model)) => {
+            (
+                TokenizerClass::Roberta | TokenizerClass::Gpt2 | TokenizerClass::Qwen2,
+                ModelWrapper::BPE(mut model),
+            ) => {
                 let prefix = model.continuing_subword_prefix.take().unwrap_or_default();
                 if !prefix.is_empty() {
                     return Err(self.contradicted(&format!(
@@ -176,7 +182,7 @@ impl Maker<'_> {
                 (model.fuse_unk, model.byte_fallback, model.ignore_merges) = (false, false, false);
                 Ok(model.into())
             }
-            (Class::Gemma, ModelWrapper::BPE(mut model)) => {
+            (TokenizerClass::Gemma, ModelWrapper::BPE(mut model)) => {
                 let unknown = self.token("unk_token")?;
                 if model.token_to_id(unknown).is_none() {
                     return Err(self.contradicted(&format!(
@@ -190,7 +196,7 @@ impl Maker<'_> {
                 Ok(model.into())
             }
             (
-                Class::XlmRoberta | Class::Camembert | Class::DebertaV2,
+                TokenizerClass::XlmRoberta | TokenizerClass::Camembert | TokenizerClass::DebertaV2,
                 ModelWrapper::Unigram(model),
             ) => {
                 let pieces: Vec<(String, f64)> = model.iter().cloned().collect();
@@ -219,9 +225,9 @@ impl Maker<'_> {
         let unknown = self.tokens.named("unk_token");
         let is_unknown = |text: &str| Some(text) == unknown;
         Ok(match self.class {
-            Class::XlmRoberta => XLM_ROBERTA_UNKNOWN,
+            TokenizerClass::XlmRoberta => XLM_ROBERTA_UNKNOWN,
             // A piece of this text with another score is not taken.
-            Class::DebertaV2 => {
+            TokenizerClass::DebertaV2 => {
                 let index =
                     pieces.iter().position(|(text, score)| is_unknown(text) && *score == 0.0);
                 match (index, self.checkpoint.tokenizer_config().get("unk_id")) {
@@ -243,7 +249,7 @@ impl Maker<'_> {
         precompiled: Option<NormalizerWrapper>,
     ) -> Result<Option<NormalizerWrapper>, CheckpointError> {
         Ok(match self.class {
-            Class::Bert | Class::MPNet => {
+            TokenizerClass::Bert | TokenizerClass::MPNet => {
                 let config = self.checkpoint.tokenizer_config();
                 let strip_accents = match config.get("strip_accents") {
                     None | Some(Value::Null) => None,
@@ -253,13 +259,13 @@ impl Maker<'_> {
                 let lower_case = self.flag("do_lower_case", true)?;
                 Some(BertNormalizer::new(true, chinese, strip_accents, lower_case).into())
             }
-            Class::Qwen2 => Some(NFC.into()),
-            Class::Gemma => {
+            TokenizerClass::Qwen2 => Some(NFC.into()),
+            TokenizerClass::Gemma => {
                 let spaces = Replace::new(" ", "▁");
                 Some(spaces.map_err(|problem| error(self.checkpoint, problem.to_string()))?.into())
             }
-            Class::XlmRoberta | Class::Camembert => precompiled,
-            Class::DebertaV2 => {
+            TokenizerClass::XlmRoberta | TokenizerClass::Camembert => precompiled,
+            TokenizerClass::DebertaV2 => {
                 let spaces = Replace::new(ReplacePattern::Regex(DEBERTA_SPACES.into()), " ");
                 let spaces =
                     spaces.map_err(|problem| error(self.checkpoint, problem.to_string()))?;
@@ -270,17 +276,19 @@ impl Maker<'_> {
                 all.extend([spaces.into(), NFC.into(), Strip::new(false, true).into()]);
                 Some(Normalizers::new(all).into())
             }
-            Class::Roberta | Class::Gpt2 | Class::File => None,
+            TokenizerClass::Roberta | TokenizerClass::Gpt2 | TokenizerClass::File => None,
         })
     }
 
     fn pre_tokenizer(&self) -> Result<PreTokenizerWrapper, CheckpointError> {
         Ok(match self.class {
-            Class::Bert | Class::MPNet | Class::File => BertPreTokenizer.into(),
-            Class::Roberta | Class::Gpt2 => {
+            TokenizerClass::Bert | TokenizerClass::MPNet | TokenizerClass::File => {
+                BertPreTokenizer.into()
+            }
+            TokenizerClass::Roberta | TokenizerClass::Gpt2 => {
                 ByteLevel::new(self.flag("add_prefix_space", false)?, true, true).into()
             }
-            Class::Qwen2 => {
+            TokenizerClass::Qwen2 => {
                 let space = self.flag_or_null("add_prefix_space", false)?;
                 let pattern = SplitPattern::Regex(QWEN2_WORDS.into());
                 let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
@@ -288,12 +296,12 @@ impl Maker<'_> {
                 let bytes = ByteLevel::new(space, true, false);
                 Sequence::new(vec![split.into(), bytes.into()]).into()
             }
-            Class::Gemma => {
+            TokenizerClass::Gemma => {
                 let behavior = SplitDelimiterBehavior::MergedWithPrevious;
                 let split = Split::new(SplitPattern::String(" ".into()), behavior, false);
                 split.map_err(|problem| error(self.checkpoint, problem.to_string()))?.into()
             }
-            Class::DebertaV2 => {
+            TokenizerClass::DebertaV2 => {
                 let mut all: Vec<PreTokenizerWrapper> = Vec::new();
                 if self.flag_or_null("split_by_punct", false)? {
                     all.push(Punctuation::new(SplitDelimiterBehavior::Isolated).into());
@@ -305,7 +313,7 @@ impl Maker<'_> {
                 all.push(Metaspace::new('▁', space, true).into());
                 Sequence::new(all).into()
             }
-            Class::XlmRoberta | Class::Camembert => {
+            TokenizerClass::XlmRoberta | TokenizerClass::Camembert => {
                 let space = match self.flag_or_null("add_prefix_space", true)? {
                     true => PrependScheme::Always,
                     false => PrependScheme::Never,
@@ -321,9 +329,10 @@ impl Maker<'_> {
         tokenizer: &Tokenizer,
     ) -> Result<PostProcessorWrapper, CheckpointError> {
         let (first, last) = match self.class {
-            Class::Bert | Class::MPNet | Class::Roberta | Class::DebertaV2 => {
-                ("cls_token", "sep_token")
-            }
+            TokenizerClass::Bert
+            | TokenizerClass::MPNet
+            | TokenizerClass::Roberta
+            | TokenizerClass::DebertaV2 => ("cls_token", "sep_token"),
             _ => ("bos_token", "eos_token"),
         };
         let (first, last) = (self.token(first)?, self.token(last)?);
@@ -332,10 +341,10 @@ impl Maker<'_> {
             let id = tokenizer.token_to_id(token);
             id.map(|id| (token.to_owned(), id)).ok_or_else(|| error(self.checkpoint, problem))
         };
-        if matches!(self.class, Class::Roberta | Class::MPNet) {
+        if matches!(self.class, TokenizerClass::Roberta | TokenizerClass::MPNet) {
             let processing = RobertaProcessing::new(with_id(last)?, with_id(first)?);
             return Ok(match self.class {
-                Class::MPNet => processing.trim_offsets(true).add_prefix_space(false),
+                TokenizerClass::MPNet => processing.trim_offsets(true).add_prefix_space(false),
                 _ => processing
                     .trim_offsets(self.flag("trim_offsets", true)?)
                     .add_prefix_space(self.flag("add_prefix_space", false)?),
@@ -343,7 +352,7 @@ impl Maker<'_> {
             .into());
         }
         let (single, pair) = match self.class {
-            Class::Bert | Class::DebertaV2 => (
+            TokenizerClass::Bert | TokenizerClass::DebertaV2 => (
                 format!("{first}:0 $A:0 {last}:0"),
                 format!("{first}:0 $A:0 {last}:0 $B:1 {last}:1"),
             ),

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, PaddingParams, Tokenizer};
 
-use super::class::Class;
+use super::class::TokenizerClass;
 use super::ordered::{Ordered, OrderedValue};
 use super::{CONFIG, error};
 use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
@@ -106,7 +106,7 @@ impl Tokens {
     /// A value that is not a token where one is expected; transformers does not load it either.
     pub fn read(
         checkpoint: &Checkpoint,
-        class: Class,
+        class: TokenizerClass,
         listed: &[Listed],
         padding: Option<&PaddingParams>,
     ) -> Result<Self, CheckpointError> {
@@ -174,7 +174,11 @@ impl Tokens {
     ///
     /// # Errors
     /// Tokens that the library does not accept.
-    pub fn add_to(&self, tokenizer: &mut Tokenizer, class: Class) -> tokenizers::Result<()> {
+    pub fn add_to(
+        &self,
+        tokenizer: &mut Tokenizer,
+        class: TokenizerClass,
+    ) -> tokenizers::Result<()> {
         let there = tokenizer.get_added_vocabulary().get_added_tokens_decoder();
         // All of them, even existing ones: of two with the same text, the later one wins.
         let mut added: Vec<FileToken> =
@@ -196,7 +200,7 @@ impl Tokens {
             }
         });
         tokenizer.add_tokens(made)?;
-        if class == Class::Qwen2 {
+        if class == TokenizerClass::Qwen2 {
             // This class adds them once more, without their flags.
             let all = self.special().into_iter().map(|text| AddedToken::from(text, true));
             tokenizer.add_tokens(all)?;
@@ -206,42 +210,50 @@ impl Tokens {
 }
 
 /// Whether the class sets `lstrip` on this token if a file gives its text alone.
-fn takes_space_before(class: Class, key: &str) -> bool {
-    matches!(class, Class::Camembert | Class::MPNet) && key == "mask_token"
+fn takes_space_before(class: TokenizerClass, key: &str) -> bool {
+    matches!(class, TokenizerClass::Camembert | TokenizerClass::MPNet) && key == "mask_token"
 }
 
 /// The class's default for a token that files do not name.
-fn default_of<'a>(class: Class, key: &str, padding: Option<&'a PaddingParams>) -> Option<&'a str> {
+fn default_of<'a>(
+    class: TokenizerClass,
+    key: &str,
+    padding: Option<&'a PaddingParams>,
+) -> Option<&'a str> {
     match (class, key) {
-        (Class::File, "pad_token") => padding.map(|padding| padding.pad_token.as_str()),
-        (Class::Bert | Class::MPNet, "unk_token") => Some("[UNK]"),
-        (Class::Bert, "sep_token") => Some("[SEP]"),
-        (Class::Bert, "pad_token") => Some("[PAD]"),
-        (Class::Bert, "cls_token") => Some("[CLS]"),
-        (Class::Bert, "mask_token") => Some("[MASK]"),
-        (Class::DebertaV2, key) => Some(match key {
+        (TokenizerClass::File, "pad_token") => padding.map(|padding| padding.pad_token.as_str()),
+        (TokenizerClass::Bert | TokenizerClass::MPNet, "unk_token") => Some("[UNK]"),
+        (TokenizerClass::Bert, "sep_token") => Some("[SEP]"),
+        (TokenizerClass::Bert, "pad_token") => Some("[PAD]"),
+        (TokenizerClass::Bert, "cls_token") => Some("[CLS]"),
+        (TokenizerClass::Bert, "mask_token") => Some("[MASK]"),
+        (TokenizerClass::DebertaV2, key) => Some(match key {
             "bos_token" | "cls_token" => "[CLS]",
             "eos_token" | "sep_token" => "[SEP]",
             "unk_token" => "[UNK]",
             "pad_token" => "[PAD]",
             _ => "[MASK]",
         }),
-        (Class::Gpt2, "unk_token" | "bos_token" | "eos_token")
-        | (Class::Qwen2, "unk_token" | "eos_token" | "pad_token") => Some("<|endoftext|>"),
-        (Class::Gemma, "bos_token") => Some("<bos>"),
-        (Class::Gemma, "eos_token") => Some("<eos>"),
-        (Class::Gemma, "unk_token") => Some("<unk>"),
-        (Class::Gemma, "pad_token") => Some("<pad>"),
-        (Class::Gemma, "mask_token") => Some("<mask>"),
-        (Class::Roberta | Class::XlmRoberta | Class::Camembert | Class::MPNet, key) => {
-            Some(match key {
-                "bos_token" | "cls_token" => "<s>",
-                "eos_token" | "sep_token" => "</s>",
-                "unk_token" => "<unk>",
-                "pad_token" => "<pad>",
-                _ => "<mask>",
-            })
-        }
+        (TokenizerClass::Gpt2, "unk_token" | "bos_token" | "eos_token")
+        | (TokenizerClass::Qwen2, "unk_token" | "eos_token" | "pad_token") => Some("<|endoftext|>"),
+        (TokenizerClass::Gemma, "bos_token") => Some("<bos>"),
+        (TokenizerClass::Gemma, "eos_token") => Some("<eos>"),
+        (TokenizerClass::Gemma, "unk_token") => Some("<unk>"),
+        (TokenizerClass::Gemma, "pad_token") => Some("<pad>"),
+        (TokenizerClass::Gemma, "mask_token") => Some("<mask>"),
+        (
+            TokenizerClass::Roberta
+            | TokenizerClass::XlmRoberta
+            | TokenizerClass::Camembert
+            | TokenizerClass::MPNet,
+            key,
+        ) => Some(match key {
+            "bos_token" | "cls_token" => "<s>",
+            "eos_token" | "sep_token" => "</s>",
+            "unk_token" => "<unk>",
+            "pad_token" => "<pad>",
+            _ => "<mask>",
+        }),
         _ => None,
     }
 }
@@ -383,9 +395,9 @@ impl<'a> Files<'a> {
     }
 
     /// Tokens without a key of their own.
-    fn extra(&self, class: Class) -> Result<Vec<FileToken>, CheckpointError> {
+    fn extra(&self, class: TokenizerClass) -> Result<Vec<FileToken>, CheckpointError> {
         let unused = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"];
-        let of_class = (class == Class::Camembert).then(|| json!(unused));
+        let of_class = (class == TokenizerClass::Camembert).then(|| json!(unused));
         let additional = self.keys.get(ADDITIONAL).filter(|value| !value.is_null());
         let list = self.keys.get(EXTRA).or(additional).or(of_class.as_ref());
         if list.is_none() && self.objects.get(ADDITIONAL).is_some() {

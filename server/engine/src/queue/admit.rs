@@ -12,7 +12,7 @@ use proxima_models::Sequence;
 use tokio::sync::oneshot;
 
 use super::{Queue, QueueState, RATE_AT_FIRST};
-use crate::admission::{Class, Load, RequestSize, fits, retry_after};
+use crate::admission::{Load, PriorityClass, RequestSize, fits, retry_after};
 use crate::error::EngineError;
 use crate::fair::ClientKey;
 use crate::job::{Job, PendingVector, Reply, ResultReceiver, Vector, Waiter};
@@ -50,7 +50,7 @@ pub struct Prepared<'a> {
 pub struct Expected<'a> {
     queue: &'a Queue,
     client: ClientKey,
-    class: Class,
+    class: PriorityClass,
     size: RequestSize,
     ticket: Arc<Ticket>,
 }
@@ -63,7 +63,7 @@ impl Expected<'_> {
     }
 
     /// The class it is treated as.
-    pub fn class(&self) -> Class {
+    pub fn class(&self) -> PriorityClass {
         self.class
     }
 
@@ -153,10 +153,10 @@ impl Queue {
         let computed = state.rate.map(|rate| rate * state.workers.at_work().max(1) as f64);
         let same_class = state.ledger(class).in_front(client, size.cost);
         let load = match class {
-            Class::Interactive => Load { same_class, ahead: 0, rate: computed },
-            Class::Bulk => Load {
+            PriorityClass::Interactive => Load { same_class, ahead: 0, rate: computed },
+            PriorityClass::Bulk => Load {
                 same_class,
-                ahead: state.ledger(Class::Interactive).total(),
+                ahead: state.ledger(PriorityClass::Interactive).total(),
                 rate: state.drain.rate().or(computed),
             },
         };
@@ -258,10 +258,10 @@ impl Queue {
         Ok(answers)
     }
 
-    fn class(&self, tokens: usize) -> Class {
+    fn class(&self, tokens: usize) -> PriorityClass {
         match tokens <= self.config.interactive_tokens_max {
-            true => Class::Interactive,
-            false => Class::Bulk,
+            true => PriorityClass::Interactive,
+            false => PriorityClass::Bulk,
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::Instant;
 use proxima_models::Sequence;
 use tokio::sync::watch;
 
-use crate::admission::{Class, Jitter, Ledger};
+use crate::admission::{Jitter, Ledger, PriorityClass};
 use crate::batching::cost;
 use crate::cache::{Cache, CacheStats};
 use crate::config::EngineConfig;
@@ -82,10 +82,10 @@ impl Job {
 }
 
 impl QueueState {
-    fn ledger(&mut self, class: Class) -> &mut Ledger {
+    fn ledger(&mut self, class: PriorityClass) -> &mut Ledger {
         match class {
-            Class::Interactive => &mut self.ledgers[0],
-            Class::Bulk => &mut self.ledgers[1],
+            PriorityClass::Interactive => &mut self.ledgers[0],
+            PriorityClass::Bulk => &mut self.ledgers[1],
         }
     }
 
@@ -96,8 +96,8 @@ impl QueueState {
         self.cost += cost;
         self.ledger(class).add(client, cost);
         let queue = match class {
-            Class::Interactive => &mut self.interactive,
-            Class::Bulk => {
+            PriorityClass::Interactive => &mut self.interactive,
+            PriorityClass::Bulk => {
                 if self.bulk.is_empty() {
                     // The bulk queue has run empty, by jobs taken or swept, so the measurement is
                     // void.
@@ -178,7 +178,7 @@ impl Queue {
     }
 
     /// Sends a vector, or why there is none, to all its waiters, and caches it.
-    pub fn land(&self, sequence: &Arc<Sequence>, result: &Result<Computed<Vector>, JobError>) {
+    pub fn complete(&self, sequence: &Arc<Sequence>, result: &Result<Computed<Vector>, JobError>) {
         let mut state = self.lock();
         let waiters = state.in_flight.take(sequence);
         if let Ok(computed) = result

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use proxima_models::Sequence;
 
 use super::{Queue, QueueState, RATE_AT_FIRST};
-use crate::admission::Class;
+use crate::admission::PriorityClass;
 use crate::batching::{Budget, Candidate, choose};
 use crate::job::Job;
 use crate::metrics::Observation;
@@ -57,8 +57,8 @@ impl Moment {
                 _ => 0,
             };
             let since = match job.class {
-                Class::Interactive => job.arrived,
-                Class::Bulk => job.arrived.max(self.bulk_taken),
+                PriorityClass::Interactive => job.arrived,
+                PriorityClass::Bulk => job.arrived.max(self.bulk_taken),
             };
             let waited = self.now.saturating_duration_since(since);
             Candidate { tokens: job.sequence.work(), shared, waited }

@@ -98,7 +98,7 @@ async fn embed_1(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody
     respond(&app, vectors(&app, body, plain).await, failure)
 }
 
-/// The vectors of a body; if `plain`, in one form that is not named.
+/// The vectors of a body. If `plain`, float lists without a type name (v1).
 async fn vectors(app: &App, mut body: EmbedBody, plain: bool) -> Result<Response, Failure> {
     let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
     let encodings = body.embedding_types.clone().unwrap_or_default();

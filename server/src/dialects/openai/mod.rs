@@ -34,7 +34,7 @@ pub fn dialect() -> Dialect {
         },
         failure: error::failure,
         error: "OpenAiErrorBody",
-        openapi: Document::openapi,
+        openapi: Api::openapi,
     }
 }
 
@@ -44,7 +44,7 @@ fn routes() -> Routes {
 
 #[derive(OpenApi)]
 #[openapi(paths(models, model), components(schemas(EmbeddingsBody, EmbeddingsAnswer, ErrorBody)))]
-struct Document;
+struct Api;
 
 async fn embeddings(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     let chosen = app.choose(body.model.as_deref(), Want::Embed)?;

@@ -199,7 +199,7 @@ pub fn info(app: &App, model: Option<&str>) -> Result<InfoAnswer, Failure> {
     Ok(InfoAnswer {
         model_id: name.to_owned(),
         model_sha: None,
-        model_dtype: engine.info().dtype.clone(),
+        model_dtype: engine.info().precision.clone(),
         served_model_name: name.to_owned(),
         model_type: BTreeMap::from([model_type(engine)]),
         max_concurrent_requests: app.config().requests_max,

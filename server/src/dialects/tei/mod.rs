@@ -46,7 +46,7 @@ pub fn dialect() -> Dialect {
         },
         failure: error::failure,
         error: "TeiErrorBody",
-        openapi: Document::openapi,
+        openapi: Api::openapi,
     }
 }
 
@@ -84,7 +84,7 @@ fn routes() -> Routes {
     ),
     components(schemas(RerankBody, Ranks, ErrorBody))
 )]
-struct Document;
+struct Api;
 
 /// Vectors of texts, token ids, or objects with images and videos.
 #[utoipa::path(
@@ -334,7 +334,7 @@ fn told(app: &App, model: Option<&str>) -> Response {
 /// Whether a forward pass works on every model.
 #[utoipa::path(
     get, path = "/health", tag = "tei",
-    responses((status = 200, description = "it does")),
+    responses((status = 200, description = "every model is healthy")),
 )]
 async fn health(State(app): State<Arc<App>>) -> Response {
     respond(&app, app.ready().await.map(IntoResponse::into_response), error::failure)

@@ -137,7 +137,7 @@ async fn meta(State(app): State<Arc<App>>) -> Response {
 /// Whether the process is alive.
 #[utoipa::path(
     get, path = "/.well-known/live", tag = "weaviate",
-    responses((status = 204, description = "it does")),
+    responses((status = 204, description = "the process is alive")),
 )]
 async fn live() -> StatusCode {
     StatusCode::NO_CONTENT
@@ -146,7 +146,7 @@ async fn live() -> StatusCode {
 /// Whether a forward pass works on every model.
 #[utoipa::path(
     get, path = "/.well-known/ready", tag = "weaviate",
-    responses((status = 204, description = "it does")),
+    responses((status = 204, description = "every model is healthy")),
 )]
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let ready = app.ready().await.map(|()| StatusCode::NO_CONTENT.into_response());

@@ -5,13 +5,13 @@ use super::*;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Whether it is stalled now.
-fn is_stalled(progress: &Progress) -> bool {
+fn is_stalled(progress: &SendProgress) -> bool {
     progress.stalled(LIMIT).now_or_never().is_some()
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_asked_for_or_not_written_is_stalled_after_the_limit() {
-    let progress = Progress::new();
+    let progress = SendProgress::new();
     tokio::time::advance(LIMIT * 2).await;
     assert!(!is_stalled(&progress), "nothing is on its way");
     progress.answer_begins(None);
@@ -33,7 +33,7 @@ async fn what_is_not_asked_for_or_not_written_is_stalled_after_the_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_moves_has_a_deadline_all_the_same() {
-    let progress = Progress::new();
+    let progress = SendProgress::new();
     progress.answer_begins(Some(Instant::now() + LIMIT * 2));
     for second in 0..60 {
         assert!(!is_stalled(&progress), "after {second} s");
@@ -49,7 +49,7 @@ async fn an_answer_that_moves_has_a_deadline_all_the_same() {
 async fn a_stalled_stream_is_dropped_and_others_run_on() {
     let (tell, mut told) = tokio::sync::mpsc::channel::<()>(1);
     let stalls = tokio::spawn(watched(LIMIT, async move {
-        Progress::current().answer_begins(None);
+        SendProgress::current().answer_begins(None);
         std::future::pending::<()>().await;
         drop(tell);
     }));

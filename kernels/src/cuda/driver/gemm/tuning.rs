@@ -65,9 +65,9 @@ impl Library {
             Err(error) if error.0 == NOT_SUPPORTED => return Ok(None),
             started => started.map_err(failed)?,
         }
-        let numbers: Vec<f32> =
+        let values: Vec<f32> =
             out.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-        Ok(Some(numbers.into_iter().map(f32::to_bits).collect()))
+        Ok(Some(values.into_iter().map(f32::to_bits).collect()))
     }
 
     /// How long `LAUNCHES` launches take.
@@ -91,12 +91,12 @@ impl Library {
 /// Fixed pseudo-random values in -1..1.
 fn noise(rows: usize, width: usize, dtype: DType, device: &Device) -> Result<Tensor, KernelError> {
     let mut state = 0x9e37_79b9_u32;
-    let mut numbers: Vec<f32> = Vec::with_capacity(rows * width);
+    let mut values: Vec<f32> = Vec::with_capacity(rows * width);
     for _ in 0..rows * width {
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
-        numbers.push(state as f32 / (1u32 << 31) as f32 - 1.0);
+        values.push(state as f32 / (1u32 << 31) as f32 - 1.0);
     }
-    Tensor::from_vec(numbers, (rows, width), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
+    Tensor::from_vec(values, (rows, width), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::spec::{OffsetBuckets, PositionBias, ScoreBias, Sequences, TokenBias};
 
 #[test]
-fn runs_become_blocks_and_segments() {
+fn segments_become_blocks_and_spans() {
     let segment = |rows, start, ancestors| Segment { rows, start, ancestors };
     let segments = [
         segment(0..5, 0, vec![]),
@@ -50,7 +50,7 @@ fn heads_run_in_the_next_size() {
     assert_eq!(bytes(128, DType::F32, BiasKind::None), 44_288);
 }
 
-fn numbers(count: usize, seed: u32) -> Vec<f32> {
+fn random_values(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -85,7 +85,7 @@ where
 {
     // Longer than any sequence needs.
     let reach = 101;
-    let table = numbers(heads.heads * (2 * reach + 1), 3);
+    let table = random_values(heads.heads * (2 * reach + 1), 3);
     let bias = PositionBias {
         table: Tensor::from_vec(table.clone(), (heads.heads, 2 * reach + 1), &Device::Cpu)
             .expect("a table"),
@@ -112,9 +112,11 @@ fn check_with<T: Element>(
         segment(76..85, 33, vec![Ancestor::Cached(0)]),
     ];
     let (rows, cached_rows, stride) = (85, 33, 2 * heads.kv_heads * heads.size);
-    let round = |numbers: Vec<f32>| -> Vec<T> { numbers.into_iter().map(rounded).collect() };
-    let (qkv, cached) =
-        (round(numbers(rows * heads.row(), 1)), round(numbers(cached_rows * stride, 2)));
+    let round = |values: Vec<f32>| -> Vec<T> { values.into_iter().map(rounded).collect() };
+    let (qkv, cached) = (
+        round(random_values(rows * heads.row(), 1)),
+        round(random_values(cached_rows * stride, 2)),
+    );
     let (on_device, kept_there) = (Buffer::of(&qkv), Buffer::of(&cached));
     let before = [Keys { address: kept_there.address_of(0), stride, rows: cached_rows }];
     let kernel = AttentionKernel::of(heads.size, dtype, BiasKind::of(bias)).expect("a kernel");
@@ -135,9 +137,9 @@ fn check_with<T: Element>(
     };
     // SAFETY: blocks and spans refer to rows in these buffers, which are all alive.
     unsafe { emulate(&kernel.name, launch, &args) }.expect("computed");
-    let matrix = |numbers: &[T], width: usize| {
-        let wide: Vec<f32> = numbers.iter().map(|number| f32::from(*number)).collect();
-        Tensor::from_vec(wide, (numbers.len() / width, width), &candle_core::Device::Cpu)
+    let matrix = |values: &[T], width: usize| {
+        let wide: Vec<f32> = values.iter().map(|value| f32::from(*value)).collect();
+        Tensor::from_vec(wide, (values.len() / width, width), &candle_core::Device::Cpu)
     };
     let (qkv, cached) =
         (matrix(&qkv, heads.row()).expect("rows"), matrix(&cached, stride).expect("rows"));
@@ -149,7 +151,7 @@ fn check_with<T: Element>(
         scoring,
     )
     .expect("plain");
-    let wanted: Vec<f32> = wanted.flatten_all().and_then(|it| it.to_vec1()).expect("numbers");
+    let wanted: Vec<f32> = wanted.flatten_all().and_then(|it| it.to_vec1()).expect("values");
     for (found, wanted) in out.elements().iter().zip(&wanted) {
         let found = f32::from(*found);
         assert!((found - wanted).abs() <= most, "{found}, not {wanted}");
@@ -171,8 +173,8 @@ fn biases_by_token_are_those_of_the_reference() {
     let of_offsets = (0..=2 * reach as u32).map(|offset| offset * 12 / (2 * reach as u32 + 1));
     let buckets = OffsetBuckets::new(of_offsets.collect(), count);
     let segments = crate::spec::segments_of(&[0, 70, 75]);
-    let qkv = numbers(rows * heads.row(), 1);
-    let (queries, keys) = (numbers(3 * rows * count, 2), numbers(3 * rows * count, 3));
+    let qkv = random_values(rows * heads.row(), 1);
+    let (queries, keys) = (random_values(3 * rows * count, 2), random_values(3 * rows * count, 3));
     let kernel = AttentionKernel::of(heads.size, DType::F32, BiasKind::Tokens).expect("a kernel");
     let plan = AttentionPlan::new(&segments, kernel.rows, &[]);
     let (blocks, spans) = on_device_plan(&plan);

@@ -268,7 +268,7 @@ pub fn model(name: &str, engine: &Engine) -> pb::Model {
         family: info.family.clone(),
         recipe: info.recipe.clone(),
         device: info.device.clone(),
-        dtype: info.dtype.clone(),
+        dtype: info.precision.clone(),
         max_tokens: info.tokens_max as u32,
         dimensions: info.capabilities.embedding.map(|width| width as u32),
         labels: info.capabilities.labels.clone().unwrap_or_default(),

@@ -173,7 +173,7 @@ pub fn info(app: &App) -> Result<pb::InfoResponse, Failure> {
         docker_label: None,
         model_id: name.to_owned(),
         model_sha: None,
-        model_dtype: engine.info().dtype.clone(),
+        model_dtype: engine.info().precision.clone(),
         model_type: model_type.into(),
         max_concurrent_requests: app.config().requests_max as u32,
         max_input_length: engine.info().tokens_max as u32,

@@ -64,7 +64,7 @@ pub struct World {
 #[derive(Debug, Clone)]
 pub struct Fake(pub Arc<World>);
 
-impl Network for Fake {
+impl Connector for Fake {
     fn resolve<'a>(&'a self, name: &'a str) -> Pending<'a, Vec<IpAddr>> {
         self.0.log.lock().expect("no panic").push(name.to_owned());
         let mut names = self.0.names.lock().expect("no panic");
