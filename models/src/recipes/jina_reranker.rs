@@ -60,7 +60,12 @@ impl JinaReranker {
         let document_mark = tokenizer.id(checkpoint, DOCUMENT_MARK)?;
         let query_mark = tokenizer.id(checkpoint, QUERY_MARK)?;
         let prompts = Prompts::of(checkpoint, &traits.conventions);
-        Ok(Self { tokenizer, prompts, document_mark, query_mark })
+        let this = Self { tokenizer, prompts, document_mark, query_mark };
+        this.list("a", &["b".into()], &Prepare::default()).map_err(|problem| {
+            let path = checkpoint.transformer_dir().join("tokenizer.json");
+            CheckpointError::new(path, format!("a short list is not tokenised: {problem}"))
+        })?;
+        Ok(this)
     }
 
     fn list(

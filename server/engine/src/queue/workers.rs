@@ -67,9 +67,12 @@ impl Queue {
     /// is.
     pub async fn wait_lost(&self) -> String {
         let mut lost = self.lost.subscribe();
-        // The sender lives as long as the queue.
         let reason = lost.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
-        reason.unwrap_or_default()
+        match reason {
+            Some(reason) => reason,
+            // The queue is gone, and its devices with it.
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits until all workers have ended.
