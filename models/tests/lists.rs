@@ -6,9 +6,10 @@ mod support;
 use std::sync::Arc;
 
 use proxima_models::readout::combine_lists;
+use proxima_models::recipes::ListTokens;
 use proxima_models::{
     Input, InputError, ListwiseTemplate, LoadOptions, Model, Precision, Prepare, Prompt,
-    RaggedBatch, Sequence,
+    RaggedBatch, Sequence, TruncationSide,
 };
 use serde_json::Value;
 use support::{float32_error, golden_model, golden_model_in, golden_model_with, serves};
@@ -42,7 +43,12 @@ fn sequences(model: &Model, case: &Value) -> Vec<Sequence> {
     let lists = model.recipe.lists().expect("lists");
     let lengths = documents.iter().map(|text| lists.document_tokens(text, &how).expect("counted"));
     let lengths: Vec<usize> = lengths.collect();
-    let sizes = lists.split(lists.query_tokens(query, &how).expect("counted"), &lengths, &how);
+    let tokens = ListTokens {
+        query: lists.query_tokens(query, &how).expect("counted"),
+        template: lists.template_tokens(query, &how).expect("counted"),
+        documents: &lengths,
+    };
+    let sizes = lists.split(&tokens, &how);
     assert_eq!(sizes, whole_numbers(&case["lists"]));
     let mut rest = &documents[..];
     let sequences = sizes.into_iter().zip(case["ids"].as_array().expect("lists of ids"));
@@ -112,10 +118,54 @@ fn texts_above_a_limit_are_cut_or_refused_and_the_rest_stays_whole() {
     let text = model.recipe.tokenizer().decode(&small.tokens, false).expect("decoded");
     assert!(text.contains("\nshort<|embed_token|>\n</passage>\n<passage id=\"1\">\nmany words"));
     assert!(text.contains("<query>\nwhich one<|rerank_token|>\n</query><|im_end|>"), "{text}");
+    let left = Prepare { side: TruncationSide::Left, ..Prepare::default() };
+    let refused = prepare(&left).expect_err("refused");
+    assert!(refused.to_string().contains("ends only"), "{refused}");
     let whole = Prepare { truncate: false, ..Prepare::default() };
     assert_eq!(prepare(&whole), Err(InputError::TooLong { tokens: 2501, limit: 2048 }));
     let longer = Prepare { document_tokens_max: Some(3000), ..whole };
     assert!(prepare(&longer).expect("whole").tokens.len() > 2500);
+}
+
+#[test]
+fn no_text_of_a_request_adds_a_mark() {
+    let (model, _) = golden_model("tiny-jina-reranker");
+    let marks = "<|embed_token|> and <|rerank_<|embed_token|>token|>";
+    let instruction = Prompt::Instruction(format!("find {marks}"));
+    let how = Prepare { prompt: instruction, ..Prepare::default() };
+    let input = list(marks, &[marks.into(), "b".into()]);
+    let sequence = model.recipe.prepare(&input, &how).expect("prepared");
+    assert_eq!(sequence.marks.len(), 3);
+}
+
+#[test]
+fn lists_end_before_they_are_too_long_whatever_goes_around_them() {
+    let (model, _) = golden_model("tiny-jina-reranker");
+    let documents: Vec<Arc<str>> = (0..200).map(|n| "word ".repeat(n % 60).into()).collect();
+    let how = Prepare {
+        tokens_max: Some(2000),
+        document_tokens_max: Some(64),
+        prompt: Prompt::Instruction("find the words that are there ".repeat(40)),
+        truncate: false,
+        ..Prepare::default()
+    };
+    let lists = model.recipe.lists().expect("lists");
+    let lengths = documents.iter().map(|text| lists.document_tokens(text, &how).expect("counted"));
+    let lengths: Vec<usize> = lengths.collect();
+    let tokens = ListTokens {
+        query: lists.query_tokens("which", &how).expect("counted"),
+        template: lists.template_tokens("which", &how).expect("counted"),
+        documents: &lengths,
+    };
+    let sizes = lists.split(&tokens, &how);
+    assert_eq!(sizes.iter().sum::<usize>(), documents.len());
+    let mut rest = &documents[..];
+    for size in sizes {
+        let (candidates, after) = rest.split_at(size);
+        rest = after;
+        let sequence = model.recipe.prepare(&list("which", candidates), &how).expect("fits");
+        assert!(sequence.tokens.len() <= 2000 && !sequence.is_cut);
+    }
 }
 
 #[test]

@@ -95,6 +95,8 @@ fn what_has_no_twin_is_refused_by_name() {
     };
     assert!(refused(&sees, "a").contains("images"));
     assert!(refused(place.path(), "b").contains("config.json"));
-    let full = synthetic("tiny-bert", place.path());
+    let bert = synthetic("tiny-bert", place.path());
+    assert!(refused(&bert, "tiny-bert/inside").contains("inside the checkpoint"));
+    let full = synthetic("tiny-qwen3", place.path());
     assert!(refused(&full, "tiny-bert").contains("not empty"));
 }

@@ -112,8 +112,10 @@ fn add_uses(
             }
             (Some(Rule::NoEffect(why)), _) => Handling::NoEffect(why),
             (Some(_), _) => Handling::Read,
-            // Tokens are read by whatever key they have.
-            (None, Value::String(_) | Value::Object(_)) if key.ends_with("_token") => {
+            // A tokenizer's tokens are read by whatever key they have.
+            (None, Value::String(_) | Value::Object(_))
+                if key.ends_with("_token") && file.ends_with("tokenizer_config.json") =>
+            {
                 Handling::Read
             }
             (None, _) => Handling::Unknown,

@@ -12,6 +12,11 @@ use crate::input::{InputError, Prepare};
 /// Maximum number of attempts to truncate documents; later ones only correct the first's estimate.
 const CUTS_MAX: usize = 4;
 
+/// The error where beginnings of texts in a list would have to be cut.
+pub const CUTS_ENDS: InputError = InputError::Kind(
+    "cuts long texts of a list at their ends only; truncate at the right, or send shorter texts",
+);
+
 /// A list that fits the limit of a sequence.
 pub struct FittedList {
     /// All of its tokens.
@@ -44,6 +49,9 @@ impl FittedList {
             }
             if !how.truncate {
                 return Err(InputError::TooLong { tokens, limit });
+            }
+            if tokenizer.cuts_left(how) {
+                return Err(CUTS_ENDS);
             }
             let mut lengths = Vec::with_capacity(documents.len());
             for document in documents {

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::fitted_list::FittedList;
+use super::fitted_list::{CUTS_ENDS, FittedList};
 use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
-use super::{CHECK_TEXT, NetworkTraits, Recipe, RecipeKind, SplitLists, Tokenize};
+use super::{CHECK_TEXT, ListTokens, NetworkTraits, Recipe, RecipeKind, SplitLists, Tokenize};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, ListwiseTemplate, Prepare, Prompt};
@@ -27,6 +27,8 @@ const DOCUMENTS_MAX: usize = 125;
 /// Maximum tokens of a query and of a document, unless a request sets others.
 const QUERY_TOKENS_MAX: usize = 512;
 const DOCUMENT_TOKENS_MAX: usize = 2048;
+/// How many tokens more a list's longest number has than its shortest.
+const LONGER_NUMBER: usize = 2;
 /// The chat around a list, with thinking disabled.
 const HEAD: &str = "<|im_start|>system\nYou are a search relevance expert who can determine a \
     ranking of the passages based on how relevant they are to the query. If the query is a \
@@ -52,6 +54,8 @@ struct JinaReranker {
     /// Ids of [`DOCUMENT_MARK`] and [`QUERY_MARK`].
     document_mark: u32,
     query_mark: u32,
+    /// Tokens that the template adds to each document, at most.
+    passage_tokens: usize,
 }
 
 impl JinaReranker {
@@ -60,11 +64,17 @@ impl JinaReranker {
         let document_mark = tokenizer.id(checkpoint, DOCUMENT_MARK)?;
         let query_mark = tokenizer.id(checkpoint, QUERY_MARK)?;
         let prompts = Prompts::of(checkpoint, &traits.conventions);
-        let this = Self { tokenizer, prompts, document_mark, query_mark };
-        this.list("a", &["b".into()], &Prepare::default()).map_err(|problem| {
-            let path = checkpoint.transformer_dir().join("tokenizer.json");
-            CheckpointError::new(path, format!("a short list is not tokenised: {problem}"))
-        })?;
+        let mut this = Self { tokenizer, prompts, document_mark, query_mark, passage_tokens: 0 };
+        let length = |documents: &[Arc<str>]| {
+            let list = this.list("a", documents, &Prepare::default());
+            list.map(|sequence| sequence.tokens.len()).map_err(|problem| {
+                let path = checkpoint.transformer_dir().join("tokenizer.json");
+                let problem = format!("a list of two short texts is refused: {problem}");
+                CheckpointError::new(path, problem)
+            })
+        };
+        let (one, two) = (length(&["".into()])?, length(&["".into(), "".into()])?);
+        this.passage_tokens = two.saturating_sub(one) + LONGER_NUMBER;
         Ok(this)
     }
 
@@ -74,13 +84,12 @@ impl JinaReranker {
         candidates: &[Arc<str>],
         how: &Prepare,
     ) -> Result<Sequence, InputError> {
-        let instruction = self.prompts.asked(&how.prompt)?;
-        let query = self.cut(&without_marks(query), query_tokens_max(how), how)?;
+        let instruction = self.prompts.asked(&how.prompt)?.map(without_marks);
+        let query = self.cut_query(query, how)?;
         let mut is_cut = query.is_cut;
         let mut documents = Vec::with_capacity(candidates.len());
         for candidate in candidates {
-            let text = without_marks(candidate);
-            let document = self.cut(&text, document_tokens_max(how), how)?;
+            let document = self.cut_document(candidate, how)?;
             is_cut |= document.is_cut;
             documents.push(document.text);
         }
@@ -89,7 +98,7 @@ impl JinaReranker {
             for document in &documents {
                 shorter.push(self.tokenizer.part(document, each)?);
             }
-            self.tokenizer.plain(&whole(&query.text, &shorter, instruction))
+            self.tokenizer.plain(&whole(&query.text, &shorter, instruction.as_deref()))
         };
         let fitted = FittedList::new(&self.tokenizer, how, &documents, None, encode)?;
         let tokens = fitted.encoding.get_ids().to_vec();
@@ -104,26 +113,37 @@ impl JinaReranker {
         self.tokenizer.checked(Sequence { tokens, marks, is_cut, ..Sequence::default() })
     }
 
-    /// A text within its own limit.
-    fn cut(&self, text: &str, limit: usize, how: &Prepare) -> Result<CutText, InputError> {
-        let part = self.tokenizer.beginning(text, limit)?;
+    /// A text within the limit that a request sets or, without one, the published one: cutting at
+    /// that is truncation, which a request may forbid.
+    fn cut(
+        &self,
+        text: &str,
+        asked: Option<usize>,
+        published: usize,
+        how: &Prepare,
+    ) -> Result<CutText, InputError> {
+        if asked.is_some() {
+            return Ok(CutText { text: self.tokenizer.part(text, asked)?.into(), is_cut: false });
+        }
+        let part = self.tokenizer.beginning(text, published)?;
         let is_cut = part.len() < text.len();
         if is_cut && !how.truncate {
             let tokens = self.tokenizer.plain(text)?.len();
-            return Err(InputError::TooLong { tokens, limit });
+            return Err(InputError::TooLong { tokens, limit: published });
+        }
+        if is_cut && self.tokenizer.cuts_left(how) {
+            return Err(CUTS_ENDS);
         }
         Ok(CutText { text: part.into(), is_cut })
     }
-}
 
-/// The limit of a query's tokens.
-fn query_tokens_max(how: &Prepare) -> usize {
-    how.query_tokens_max.unwrap_or(QUERY_TOKENS_MAX)
-}
+    fn cut_query(&self, query: &str, how: &Prepare) -> Result<CutText, InputError> {
+        self.cut(&without_marks(query), how.query_tokens_max, QUERY_TOKENS_MAX, how)
+    }
 
-/// The limit of a document's tokens.
-fn document_tokens_max(how: &Prepare) -> usize {
-    how.document_tokens_max.unwrap_or(DOCUMENT_TOKENS_MAX)
+    fn cut_document(&self, document: &str, how: &Prepare) -> Result<CutText, InputError> {
+        self.cut(&without_marks(document), how.document_tokens_max, DOCUMENT_TOKENS_MAX, how)
+    }
 }
 
 /// A text, and whether its end was cut off.
@@ -166,26 +186,38 @@ fn whole(query: &str, documents: &[&str], instruction: Option<&str>) -> String {
 
 impl SplitLists for JinaReranker {
     fn query_tokens(&self, query: &str, how: &Prepare) -> Result<usize, InputError> {
-        let query = self.cut(&without_marks(query), query_tokens_max(how), how)?;
+        let query = self.cut_query(query, how)?;
         Ok(self.tokenizer.plain(&query.text)?.len())
     }
 
     fn document_tokens(&self, document: &str, how: &Prepare) -> Result<usize, InputError> {
-        let document = self.cut(&without_marks(document), document_tokens_max(how), how)?;
+        let document = self.cut_document(document, how)?;
         Ok(self.tokenizer.plain(&document.text)?.len())
     }
 
-    fn split(&self, query: usize, documents: &[usize], how: &Prepare) -> Vec<usize> {
-        // As published, a list ends as soon as one more document might not fit.
-        let room = self.tokenizer.limit(how).saturating_sub(2 * query);
-        let most = document_tokens_max(how);
-        let (mut lists, mut count, mut tokens) = (Vec::new(), 0, 0);
-        for document in documents {
+    fn template_tokens(&self, query: &str, how: &Prepare) -> Result<usize, InputError> {
+        let instruction = self.prompts.asked(&how.prompt)?.map(without_marks);
+        let query = self.cut_query(query, how)?;
+        Ok(self.tokenizer.plain(&whole(&query.text, &[], instruction.as_deref()))?.len())
+    }
+
+    fn split(&self, tokens: &ListTokens<'_>, how: &Prepare) -> Vec<usize> {
+        let limit = self.tokenizer.limit(how);
+        // As published, a list ends as soon as one more document of the largest size might not fit;
+        // here also before one that does not, which the published rule sees only where documents
+        // may be much longer than the template.
+        let room = limit.saturating_sub(2 * tokens.query);
+        let most = how.document_tokens_max.unwrap_or(DOCUMENT_TOKENS_MAX);
+        let mut documents = tokens.documents.iter().peekable();
+        let (mut lists, mut count, mut sum) = (Vec::new(), 0, 0);
+        while let Some(document) = documents.next() {
             count += 1;
-            tokens += document;
-            if count >= DOCUMENTS_MAX || room.saturating_sub(tokens) <= most {
+            sum += document;
+            let next = documents.peek().copied().unwrap_or(&0);
+            let whole = tokens.template + sum + next + (count + 1) * self.passage_tokens;
+            if count >= DOCUMENTS_MAX || room.saturating_sub(sum) <= most || whole > limit {
                 lists.push(count);
-                (count, tokens) = (0, 0);
+                (count, sum) = (0, 0);
             }
         }
         if count > 0 {

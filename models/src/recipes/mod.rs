@@ -190,8 +190,26 @@ pub trait SplitLists {
     /// As `query_tokens`.
     fn document_tokens(&self, document: &str, how: &Prepare) -> Result<usize, InputError>;
 
-    /// Numbers of documents in each list, for a query and documents of so many tokens.
-    fn split(&self, query: usize, documents: &[usize], how: &Prepare) -> Vec<usize>;
+    /// The number of tokens of a list without documents: the template with its query and
+    /// instruction.
+    ///
+    /// # Errors
+    /// As `query_tokens`.
+    fn template_tokens(&self, query: &str, how: &Prepare) -> Result<usize, InputError>;
+
+    /// Numbers of documents in each list.
+    fn split(&self, tokens: &ListTokens<'_>, how: &Prepare) -> Vec<usize>;
+}
+
+/// Numbers of tokens that decide how documents are split into lists.
+#[derive(Debug, Clone, Copy)]
+pub struct ListTokens<'a> {
+    /// Of the query.
+    pub query: usize,
+    /// Of a list without documents.
+    pub template: usize,
+    /// Of each document.
+    pub documents: &'a [usize],
 }
 
 /// The text of a health check.

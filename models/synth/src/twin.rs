@@ -58,6 +58,11 @@ const COUNTED: [&str; 7] = [
     "relative_attention_bias",
 ];
 
+/// Parts of names of tensors with a row for each label.
+const HEADS: [&str; 4] = ["classifier", "score", "out_proj", "linear"];
+/// Most elements of a twin.
+const ELEMENTS_MAX: usize = 4 << 30;
+
 /// How much smaller a twin is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Reduction {
@@ -72,7 +77,9 @@ struct Reduction {
 
 impl Reduction {
     /// The largest that leaves heads of at least [`HEAD_MIN`].
-    fn of(config: &Value) -> Result<Self, String> {
+    ///
+    /// `others` are the configuration files of modules.
+    fn of(config: &Value, others: &[Value]) -> Result<Self, String> {
         if config["vision_config"].is_object() || config["audio_config"].is_object() {
             return Err("models with images or sound have no twins".into());
         }
@@ -86,6 +93,7 @@ impl Reduction {
         let layers = number(&LAYERS).ok_or("config.json names no number of layers")?;
         let mut widths = Vec::new();
         collect_widths(config, &mut widths);
+        others.iter().for_each(|other| collect_widths(other, &mut widths));
         let fits = |divisor: u64| {
             let each = |width: &u64| width.is_multiple_of(divisor);
             head / divisor >= HEAD_MIN && head.is_multiple_of(divisor) && widths.iter().all(each)
@@ -114,11 +122,12 @@ impl Reduction {
         }
         let counted = COUNTED.iter().any(|part| name.contains(part));
         let matrix = shape.len() > 1;
+        let heads = HEADS.iter().any(|part| name.contains(part));
         let sizes = shape.iter().enumerate().map(|(axis, size)| {
             let keeps = *size == self.vocabulary
                 || (axis == 0 && counted && matrix)
                 || name.contains("relative_attention_bias")
-                || (axis == 0 && *size == self.labels)
+                || (axis == 0 && *size == self.labels && heads)
                 || !size.is_multiple_of(self.divisor);
             (if keeps { *size } else { size / self.divisor }) as usize
         });
@@ -179,14 +188,31 @@ pub fn twin(from: &Path, to: &Path, seed: u64) -> Result<(), SynthError> {
         return Err(SynthError::new(&path, problem));
     }
     let config = read_json(&path)?;
-    let reduction = Reduction::of(&config).map_err(|problem| SynthError::new(&path, problem))?;
+    let reduction = Reduction::of(&config, &module_configs(from)?)
+        .map_err(|problem| SynthError::new(&path, problem))?;
     fs::create_dir_all(to).map_err(|problem| SynthError::new(to, problem.to_string()))?;
+    let real = |path: &Path| {
+        path.canonicalize().map_err(|problem| SynthError::new(path, problem.to_string()))
+    };
+    if real(to)?.starts_with(real(from)?) {
+        return Err(SynthError::new(to, "it is inside the checkpoint; name another folder"));
+    }
     let mut entries =
         fs::read_dir(to).map_err(|problem| SynthError::new(to, problem.to_string()))?;
     if entries.next().is_some() {
         return Err(SynthError::new(to, "the folder is not empty; name another or empty it"));
     }
     copy_folder(from, to, &reduction, seed, 0)
+}
+
+/// The configuration files of a checkpoint's modules.
+fn module_configs(from: &Path) -> Result<Vec<Value>, SynthError> {
+    let failed = |problem: std::io::Error| SynthError::new(from, problem.to_string());
+    let mut paths = vec![from.join("config_sentence_transformers.json")];
+    for entry in fs::read_dir(from).map_err(failed)? {
+        paths.push(entry.map_err(failed)?.path().join("config.json"));
+    }
+    paths.iter().filter(|path| path.is_file()).map(|path| read_json(path)).collect()
 }
 
 /// Copies a folder's files and its folders, two levels deep as modules are.
@@ -211,6 +237,8 @@ fn copy_folder(
             if depth < 2 && path.join("config.json").exists() {
                 copy_folder(&path, &target, reduction, seed, depth + 1)?;
             }
+        } else if !path.is_file() {
+            // A pipe or a device would be read for ever.
         } else if name.starts_with("model") && name.ends_with(".safetensors") {
             tensors.extend(header(&path)?);
         } else if COPIED.iter().any(|end| name.ends_with(end)) {
@@ -228,7 +256,15 @@ fn copy_folder(
         let scale = spread(&name, &shape);
         Some(Tensor { name, shape, scale })
     });
-    write_file(&to.join("model.safetensors"), &twins.collect::<Vec<_>>(), 4, seed)
+    let twins: Vec<Tensor> = twins.collect();
+    let elements = twins.iter().try_fold(0usize, |sum, tensor| {
+        let product = |product: usize, size: &usize| product.checked_mul(*size);
+        sum.checked_add(tensor.shape.iter().try_fold(1, product)?)
+    });
+    if elements.is_none_or(|elements| elements > ELEMENTS_MAX) {
+        return Err(SynthError::new(from, "its twin would be too large"));
+    }
+    write_file(&to.join("model.safetensors"), &twins, 4, seed)
 }
 
 /// Copies a file; the sizes in a `config.json` and its like are those of the twin.
@@ -250,6 +286,10 @@ fn copy_file(from: &Path, to: &Path, reduction: &Reduction) -> Result<(), SynthE
 }
 
 fn read_json(path: &Path) -> Result<Value, SynthError> {
+    let size = fs::metadata(path).map_err(|problem| SynthError::new(path, problem.to_string()))?;
+    if !size.is_file() || size.len() > FILE_BYTES_MAX {
+        return Err(SynthError::new(path, "it is no file, or too large"));
+    }
     let bytes = fs::read(path)
         .map_err(|problem| SynthError::new(path, format!("cannot be read: {problem}")))?;
     serde_json::from_slice(&bytes).map_err(|problem| SynthError::new(path, problem.to_string()))

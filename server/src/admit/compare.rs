@@ -10,7 +10,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use proxima_models::readout::finish;
 use proxima_models::{Input, Model, Prepare, RaggedBatch, Sequence};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -19,6 +18,8 @@ use serde_json::{Value, json};
 const PROGRAM: &str = include_str!("reference.py");
 /// Time within which the reference must answer.
 const TIME_MAX: Duration = Duration::from_secs(900);
+/// Time within which its errors must be read once it has ended.
+const ENDED_TIME_MAX: Duration = Duration::from_secs(5);
 /// Largest answer.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 /// Longest reason for a failure that is shown.
@@ -106,6 +107,7 @@ impl Kind {
 /// Why nothing was compared.
 pub fn compare(model: &Model, folder: &Path, python: &str) -> Result<Comparison, String> {
     let kind = Kind::of(model, folder)?;
+    let folder = folder.to_str().ok_or("the folder's path is not UTF-8")?;
     let inputs = inputs(kind);
     let pooling: Vec<&str> =
         model.info.capabilities.pooling.iter().map(|pooling| pooling.name()).collect();
@@ -129,7 +131,7 @@ pub fn compare(model: &Model, folder: &Path, python: &str) -> Result<Comparison,
         equal: true,
     };
     for (input, case) in inputs.iter().zip(&answer.cases) {
-        let (tokens, values) = own_answer(model, kind, input)?;
+        let (tokens, values) = own_answer(model, input)?;
         comparison.add(kind, &tokens, &values, case);
     }
     Ok(comparison)
@@ -141,7 +143,8 @@ impl Comparison {
             self.different_tokens += 1;
             self.equal = false;
         }
-        if values.len() != case.values.len() {
+        // A maximum ignores NaN.
+        if values.len() != case.values.len() || values.iter().any(|value| !value.is_finite()) {
             self.equal = false;
             return;
         }
@@ -177,7 +180,7 @@ fn inputs(kind: Kind) -> Vec<Value> {
 }
 
 /// The tokens of an input, and this model's values for it.
-fn own_answer(model: &Model, kind: Kind, input: &Value) -> Result<(Vec<u32>, Vec<f32>), String> {
+fn own_answer(model: &Model, input: &Value) -> Result<(Vec<u32>, Vec<f32>), String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let input = match input {
         Value::Array(pair) => {
@@ -188,15 +191,11 @@ fn own_answer(model: &Model, kind: Kind, input: &Value) -> Result<(Vec<u32>, Vec
     let failed = |problem: &dyn std::fmt::Display| format!("it was not computed here: {problem}");
     let sequence = model.recipe.prepare(&input, &Prepare::default());
     let sequence = sequence.map_err(|problem| failed(&problem))?;
-    let values = values(model, kind, &sequence).map_err(|problem| failed(&problem))?;
+    let values = values(model, &sequence).map_err(|problem| failed(&problem))?;
     Ok((sequence.tokens, values))
 }
 
-fn values(
-    model: &Model,
-    kind: Kind,
-    sequence: &Sequence,
-) -> Result<Vec<f32>, proxima_models::ModelError> {
+fn values(model: &Model, sequence: &Sequence) -> Result<Vec<f32>, proxima_models::ModelError> {
     let hidden = model.encoder.encode(&RaggedBatch::new([sequence]))?;
     let readouts = &model.readouts;
     let mut values = match (&readouts.embedding, &readouts.score, &readouts.sparse) {
@@ -212,12 +211,7 @@ fn values(
         }
         (None, None, None) => Vec::new(),
     };
-    let first = values.pop().unwrap_or_default();
-    Ok(match kind {
-        // The length does not matter to a cosine, but a requested cut does.
-        Kind::Modules => finish(&first, None, true),
-        Kind::Pooled | Kind::Scores | Kind::CrossEncoder | Kind::Words => first,
-    })
+    Ok(values.pop().unwrap_or_default())
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
@@ -252,13 +246,15 @@ fn output_of(mut child: Child, asked: &Value, python: &str) -> Result<(Vec<u8>, 
     let stderr = child.stderr.take();
     let question = asked.to_string();
     let (tell, told) = mpsc::channel();
-    let errors = std::thread::spawn(move || {
+    let (tell_why, told_why) = mpsc::channel();
+    std::thread::spawn(move || {
         let mut text = Vec::new();
         if let Some(stderr) = stderr {
             // What cannot be read is not shown.
             let _ = stderr.take(ANSWER_BYTES_MAX).read_to_end(&mut text);
         }
-        String::from_utf8_lossy(&text).into_owned()
+        // The receiver may have given up.
+        let _ = tell_why.send(String::from_utf8_lossy(&text).into_owned());
     });
     std::thread::spawn(move || {
         let mut said = Vec::new();
@@ -274,7 +270,9 @@ fn output_of(mut child: Child, asked: &Value, python: &str) -> Result<(Vec<u8>, 
     let said = told.recv_timeout(TIME_MAX);
     // It may have ended already.
     let _ = child.kill();
-    let _ = child.wait();
+    let status = child.wait().map_or_else(|_| String::new(), |status| status.to_string());
     let said = said.map_err(|_| format!("{python} did not answer in {} s", TIME_MAX.as_secs()))?;
-    Ok((said, errors.join().unwrap_or_default()))
+    // A program that it started may keep its output open.
+    let why = told_why.recv_timeout(ENDED_TIME_MAX).unwrap_or_default();
+    Ok((said, if why.trim().is_empty() { status } else { why }))
 }

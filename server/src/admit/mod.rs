@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use proxima_models::{Checkpoint, LoadOptions, Loading, Model, Progress, families};
+use proxima_models::{Checkpoint, LoadOptions, Loading, Model, Progress, families, memory_needed};
 
 use crate::command::{CommandError, write_out};
 use crate::config::{self, Environment, PoolingName, PrecisionName, TaskName};
-use crate::serve;
 use crate::show::{Unit, shown};
+use crate::{memory, serve};
 use report::{FileUse, Report, Served};
 
 /// What `proxima admit` takes.
@@ -49,7 +49,8 @@ pub struct AdmitArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// A model that is not available, is refused, or whose answers differ from the reference's.
+/// A model that is not available, is refused, or whose answers differ from the reference's or, with
+/// `--python`, were not compared.
 pub fn run(arguments: &AdmitArgs, environment: &Environment) -> Result<(), CommandError> {
     let source = config::model_source(&arguments.model)?;
     let settings = config::hub_settings(environment);
@@ -71,7 +72,13 @@ pub fn run(arguments: &AdmitArgs, environment: &Environment) -> Result<(), Comma
         std::fs::write(path, text + "\n")
             .map_err(|problem| CommandError::failure(format!("{}: {problem}", path.display())))?;
     }
-    report.verdict().map_err(CommandError::failure)
+    report.verdict().map_err(CommandError::failure)?;
+    match (&arguments.python, &report.not_compared) {
+        (Some(_), Some(problem)) => {
+            Err(CommandError::failure(format!("its answers were not compared: {problem}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Finds out everything about a checkpoint that can be found out.
@@ -100,7 +107,13 @@ fn examine(folder: &Path, arguments: &AdmitArgs) -> Report {
     };
     report.served = Some(Served::of(&model));
     let python = arguments.python.as_deref().unwrap_or("python3");
-    match compare::compare(&model, folder, python) {
+    let compared = match arguments.pooling {
+        Some(_) if folder.join("modules.json").exists() => {
+            Err("--pooling takes precedence over modules.json here alone".to_owned())
+        }
+        _ => compare::compare(&model, folder, python),
+    };
+    match compared {
         Ok(comparison) => report.comparison = Some(comparison),
         Err(problem) => report.not_compared = Some(problem),
     }
@@ -108,6 +121,8 @@ fn examine(folder: &Path, arguments: &AdmitArgs) -> Report {
 }
 
 fn load(checkpoint: &Checkpoint, folder: &Path, options: &LoadOptions) -> Result<Model, String> {
+    let needed = memory_needed(checkpoint, options).map_err(|problem| problem.to_string())?;
+    memory::check(folder, needed).map_err(|problem| problem.message)?;
     let _loading = Loading::begin();
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     shown(|show| {

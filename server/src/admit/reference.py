@@ -6,6 +6,7 @@ checkpoint is run.
 """
 
 import json
+import math
 import os
 import sys
 
@@ -19,6 +20,12 @@ import transformers  # noqa: E402
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer  # noqa: E402
 
 asked = json.load(sys.stdin)
+# sentence-transformers imports classes of other packages, among them files of the checkpoint's own.
+if os.path.exists(os.path.join(asked["folder"], "modules.json")):
+    with open(os.path.join(asked["folder"], "modules.json")) as file:
+        for module in json.load(file):
+            if not module["type"].startswith("sentence_transformers."):
+                raise SystemExit(f"the module {module['type']} is code outside sentence-transformers")
 folder, kind, limit = asked["folder"], asked["kind"], asked["tokens_max"]
 versions = {"transformers": transformers.__version__, "torch": torch.__version__}
 
@@ -41,7 +48,7 @@ def by_modules():
 
     versions["sentence-transformers"] = sentence_transformers.__version__
     float32 = {"dtype": torch.float32, "attn_implementation": "eager"}
-    model = sentence_transformers.SentenceTransformer(folder, device="cpu", model_kwargs=float32)
+    model = sentence_transformers.SentenceTransformer(folder, device="cpu", model_kwargs=float32, trust_remote_code=False)
     for text in asked["inputs"]:
         vector = model.encode([text], show_progress_bar=False)[0]
         yield {"ids": None, "values": vector.tolist()}
@@ -53,7 +60,7 @@ def by_cross_encoder():
 
     versions["sentence-transformers"] = sentence_transformers.__version__
     float32 = {"dtype": torch.float32, "attn_implementation": "eager"}
-    model = sentence_transformers.CrossEncoder(folder, device="cpu", model_kwargs=float32)
+    model = sentence_transformers.CrossEncoder(folder, device="cpu", model_kwargs=float32, trust_remote_code=False)
     for pair in asked["inputs"]:
         score = model.predict([tuple(pair)], activation_fn=torch.nn.Identity(), show_progress_bar=False)
         yield {"ids": None, "values": [float(score[0])]}
@@ -85,4 +92,6 @@ for name in config.get("architectures") or []:
         raise SystemExit(f"{name} is code of the checkpoint's own, which transformers does not have")
 ways = {"modules": by_modules, "cross_encoder": by_cross_encoder}
 cases = list(ways.get(kind, by_transformers)())
+if not all(math.isfinite(value) for case in cases for value in case["values"]):
+    raise SystemExit("the reference's own answers are not finite")
 json.dump({"versions": versions, "cases": cases}, answer)
