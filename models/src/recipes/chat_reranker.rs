@@ -7,7 +7,6 @@
 
 mod template;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::prompts::Prompts;
@@ -140,8 +139,8 @@ impl Recipe for ChatReranker {
         &self.tokenizer
     }
 
-    fn prompts(&self) -> BTreeMap<String, String> {
-        self.prompts.named().clone()
+    fn own_prompts(&self) -> Option<&Prompts> {
+        Some(&self.prompts)
     }
 
     fn answers(&self) -> AnswerWords {
@@ -156,15 +155,5 @@ impl Recipe for ChatReranker {
         prepare_only_pairs(&self.tokenizer, input, how, |query, document, how| {
             self.pair(query, document, how)
         })
-    }
-
-    fn with_prompt(
-        &self,
-        text: &str,
-        _special_tokens: bool,
-        prompt: &Prompt,
-    ) -> Result<String, InputError> {
-        self.prompts.resolve(prompt)?;
-        Ok(text.to_owned())
     }
 }

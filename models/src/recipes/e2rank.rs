@@ -4,11 +4,10 @@
 //!
 //! Must not know: which network follows, tensors, requests.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::fitted_list::FittedList;
-use super::prompts::Resolved;
+use super::prompts::{Prompts, Resolved};
 use super::text::TextEmbedding;
 use super::{NetworkTraits, Recipe, RecipeKind, SpecialTokens, Tokenize};
 use crate::batch::Sequence;
@@ -144,8 +143,8 @@ impl Recipe for E2Rank {
         Recipe::tokenizer(&self.text)
     }
 
-    fn prompts(&self) -> BTreeMap<String, String> {
-        self.text.prompts()
+    fn own_prompts(&self) -> Option<&Prompts> {
+        self.text.own_prompts()
     }
 
     fn special_tokens(&self) -> SpecialTokens {

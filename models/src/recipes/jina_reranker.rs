@@ -4,7 +4,6 @@
 //!
 //! Must not know: which network follows, tensors, requests.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use super::tokenizer::TextTokenizer;
 use super::{CHECK_TEXT, ListTokens, NetworkTraits, Recipe, RecipeKind, SplitLists, Tokenize};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::input::{Input, InputError, ListwiseTemplate, Prepare, Prompt};
+use crate::input::{Input, InputError, ListwiseTemplate, Prepare};
 use crate::task::Task;
 
 const LISTS_ONLY: InputError = InputError::Kind("ranks lists of texts; POST /rerank takes them");
@@ -232,8 +231,8 @@ impl Recipe for JinaReranker {
         &self.tokenizer
     }
 
-    fn prompts(&self) -> BTreeMap<String, String> {
-        self.prompts.named().clone()
+    fn own_prompts(&self) -> Option<&Prompts> {
+        Some(&self.prompts)
     }
 
     fn lists(&self) -> Option<&dyn SplitLists> {
@@ -257,16 +256,6 @@ impl Recipe for JinaReranker {
             Input::Tokens(ids) => self.tokenizer.given(ids, how),
             Input::Content(_) | Input::Pair { .. } => Err(LISTS_ONLY),
         }
-    }
-
-    fn with_prompt(
-        &self,
-        text: &str,
-        _special_tokens: bool,
-        prompt: &Prompt,
-    ) -> Result<String, InputError> {
-        self.prompts.resolve(prompt)?;
-        Ok(text.to_owned())
     }
 }
 

@@ -28,6 +28,7 @@ use crate::conventions::Conventions;
 use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::item::Content;
 use crate::task::Task;
+use prompts::Prompts;
 use proxima_media::MediaOptions;
 use tokenizer::TextTokenizer;
 
@@ -97,9 +98,14 @@ pub trait Recipe: Send + Sync {
     /// The tokenizer of its texts.
     fn tokenizer(&self) -> &dyn Tokenize;
 
+    /// The prompts of its checkpoint; `None` for recipes that take none.
+    fn own_prompts(&self) -> Option<&Prompts> {
+        None
+    }
+
     /// Prompts by name.
     fn prompts(&self) -> BTreeMap<String, String> {
-        BTreeMap::new()
+        self.own_prompts().map(|prompts| prompts.named().clone()).unwrap_or_default()
     }
 
     /// The special tokens around one text, for recipes that embed bare texts; empty for others,
@@ -157,9 +163,14 @@ pub trait Recipe: Send + Sync {
     fn with_prompt(
         &self,
         text: &str,
-        special_tokens: bool,
+        _special_tokens: bool,
         prompt: &Prompt,
-    ) -> Result<String, InputError>;
+    ) -> Result<String, InputError> {
+        if let Some(prompts) = self.own_prompts() {
+            prompts.resolve(prompt)?;
+        }
+        Ok(text.to_owned())
+    }
 
     /// The tokens of a text [with its prompt](Self::with_prompt), untruncated.
     ///

@@ -5,8 +5,6 @@
 //!
 //! Must not know: which network follows, tensors, requests.
 
-use std::collections::BTreeMap;
-
 use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
 use super::{
@@ -14,7 +12,7 @@ use super::{
 };
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::input::{Input, InputError, Prepare, Prompt};
+use crate::input::{Input, InputError, Prepare};
 use crate::task::Task;
 
 /// A model that is known by name.
@@ -197,8 +195,8 @@ impl Recipe for PartsReranker {
         &self.tokenizer
     }
 
-    fn prompts(&self) -> BTreeMap<String, String> {
-        self.prompts.named().clone()
+    fn own_prompts(&self) -> Option<&Prompts> {
+        Some(&self.prompts)
     }
 
     fn answers(&self) -> AnswerWords {
@@ -213,15 +211,5 @@ impl Recipe for PartsReranker {
         prepare_only_pairs(&self.tokenizer, input, how, |query, document, how| {
             self.pair(query, document, how)
         })
-    }
-
-    fn with_prompt(
-        &self,
-        text: &str,
-        _special_tokens: bool,
-        prompt: &Prompt,
-    ) -> Result<String, InputError> {
-        self.prompts.resolve(prompt)?;
-        Ok(text.to_owned())
     }
 }

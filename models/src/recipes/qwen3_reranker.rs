@@ -8,8 +8,6 @@ mod template;
 
 pub use template::is_published;
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::prompts::Prompts;
@@ -17,7 +15,7 @@ use super::tokenizer::TextTokenizer;
 use super::{NetworkTraits, Recipe, RecipeKind, Tokenize, prepare_pair, text_of};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::input::{Input, InputError, Prepare, Prompt};
+use crate::input::{Input, InputError, Prepare};
 use crate::item::Content;
 use crate::task::Task;
 
@@ -124,8 +122,8 @@ impl Recipe for Qwen3Reranker {
         &self.tokenizer
     }
 
-    fn prompts(&self) -> BTreeMap<String, String> {
-        self.prompts.named().clone()
+    fn own_prompts(&self) -> Option<&Prompts> {
+        Some(&self.prompts)
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
@@ -145,15 +143,5 @@ impl Recipe for Qwen3Reranker {
         let tokens = [&self.head[..], cut.kept.get_ids(), &self.tail].concat();
         let is_cut = cut.is_cut;
         self.tokenizer.checked(Sequence { tokens, is_cut, ..Sequence::default() })
-    }
-
-    fn with_prompt(
-        &self,
-        text: &str,
-        _special_tokens: bool,
-        prompt: &Prompt,
-    ) -> Result<String, InputError> {
-        self.prompts.resolve(prompt)?;
-        Ok(text.to_owned())
     }
 }

@@ -3,8 +3,6 @@
 //!
 //! Must not know: which network follows, tensors, requests.
 
-use std::collections::BTreeMap;
-
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
 use super::chat::{Chat, is_cut};
@@ -116,8 +114,8 @@ impl Recipe for Qwen3VlEmbedding {
         &self.chat.tokenizer
     }
 
-    fn prompts(&self) -> BTreeMap<String, String> {
-        self.prompts.named().clone()
+    fn own_prompts(&self) -> Option<&Prompts> {
+        Some(&self.prompts)
     }
 
     fn takes_media(&self) -> bool {

@@ -3,14 +3,12 @@
 //!
 //! Must not know: which network follows, tensors, requests.
 
-use std::collections::BTreeMap;
-
 use super::chat::{Chat, is_cut};
 use super::prompts::Prompts;
 use super::{Cancelled, Recipe, RecipeKind, Tokenize, prepare_pair};
 use crate::batch::{Sequence, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::input::{Input, InputError, Prepare, Prompt};
+use crate::input::{Input, InputError, Prepare};
 use crate::item::Content;
 use crate::task::Task;
 
@@ -116,8 +114,8 @@ impl Recipe for Qwen3VlReranker {
         &self.chat.tokenizer
     }
 
-    fn prompts(&self) -> BTreeMap<String, String> {
-        self.prompts.named().clone()
+    fn own_prompts(&self) -> Option<&Prompts> {
+        Some(&self.prompts)
     }
 
     fn takes_media(&self) -> bool {
@@ -144,15 +142,5 @@ impl Recipe for Qwen3VlReranker {
             }
             Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),
         }
-    }
-
-    fn with_prompt(
-        &self,
-        text: &str,
-        _special_tokens: bool,
-        prompt: &Prompt,
-    ) -> Result<String, InputError> {
-        self.prompts.resolve(prompt)?;
-        Ok(text.to_owned())
     }
 }

@@ -3,8 +3,6 @@
 //!
 //! Must not know: which network follows, tensors, requests.
 
-use std::collections::BTreeMap;
-
 use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
 use super::{
@@ -164,8 +162,8 @@ impl Recipe for TextEmbedding {
         &self.tokenizer
     }
 
-    fn prompts(&self) -> BTreeMap<String, String> {
-        self.prompts.named().clone()
+    fn own_prompts(&self) -> Option<&Prompts> {
+        Some(&self.prompts)
     }
 
     fn special_tokens(&self) -> SpecialTokens {
