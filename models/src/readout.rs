@@ -28,8 +28,13 @@ pub use sparse::{SparseReadout, WordsHead};
 /// # Errors
 /// A device failure.
 pub fn token_rows(hidden: &HiddenStates) -> Result<Vec<Vec<Vec<f32>>>, KernelError> {
-    let rows: Tensor = hidden.rows.to_device(&Device::Cpu)?;
-    let sequences = hidden.offsets.windows(2);
+    rows_of(&hidden.rows, &hidden.offsets)
+}
+
+/// The rows of each sequence; `offsets` are the starts of sequences, then the number of rows.
+fn rows_of(rows: &Tensor, offsets: &[usize]) -> Result<Vec<Vec<Vec<f32>>>, KernelError> {
+    let rows = rows.to_device(&Device::Cpu)?;
+    let sequences = offsets.windows(2);
     sequences.map(|bounds| rows.narrow(0, bounds[0], bounds[1] - bounds[0])?.to_vec2()).collect()
 }
 

@@ -4,9 +4,11 @@
 //!
 //! Must not know: tokenizers, requests, how documents became lists.
 
-use proxima_kernels::{Device, KernelError};
+use proxima_kernels::KernelError;
 
+use super::rows_of;
 use super::score::HeadLayer;
+use super::similarity::Similarity;
 use crate::batch::HiddenStates;
 
 /// The projector over the marks of a list.
@@ -30,9 +32,7 @@ impl ListReadout {
         for layer in &self.layers {
             x = layer.forward(&x)?;
         }
-        let x = x.to_device(&Device::Cpu)?;
-        let sequences = hidden.offsets.windows(2);
-        sequences.map(|bounds| x.narrow(0, bounds[0], bounds[1] - bounds[0])?.to_vec2()).collect()
+        rows_of(&x, &hidden.offsets)
     }
 }
 
@@ -44,33 +44,22 @@ impl ListReadout {
 pub fn combine_lists(lists: &[Vec<Vec<f32>>]) -> Vec<f32> {
     let lists = lists.iter().filter_map(|list| list.split_last());
     let lists: Vec<(&Vec<f32>, &[Vec<f32>])> = lists.collect();
+    let cosine = Similarity::default();
     let width = lists.first().map_or(0, |(query, _)| query.len());
-    let (mut mean, mut total) = (vec![0.0; width], 0.0);
+    let (mut mean, mut total) = (vec![0.0f64; width], 0.0);
     for (query, documents) in &lists {
-        let query = in_double(query);
-        let best = documents.iter().map(|document| cosine(&query, document));
-        let weight = f64::midpoint(1.0, best.fold(-1.0, f64::max));
+        let scores = documents.iter().map(|document| cosine.of(query, document));
+        let weight = f64::midpoint(1.0, scores.fold(-1.0, f32::max).into());
         total += weight;
-        for (sum, value) in mean.iter_mut().zip(&query) {
-            *sum += weight * value;
+        for (sum, value) in mean.iter_mut().zip(*query) {
+            *sum += weight * f64::from(*value);
         }
     }
-    if total > 0.0 {
-        mean.iter_mut().for_each(|sum| *sum /= total);
-    }
+    // If no list has a weight, the mean is zero, and so are the scores.
+    let mean: Vec<f32> =
+        mean.iter().map(|sum| (sum / total.max(f64::MIN_POSITIVE)) as f32).collect();
     let documents = lists.iter().flat_map(|(_, documents)| documents.iter());
-    documents.map(|document| cosine(&mean, document) as f32).collect()
-}
-
-fn in_double(vector: &[f32]) -> Vec<f64> {
-    vector.iter().map(|value| f64::from(*value)).collect()
-}
-
-fn cosine(a: &[f64], b: &[f32]) -> f64 {
-    let b = in_double(b);
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    let norms = (dot(a, a) * dot(&b, &b)).sqrt();
-    if norms > 0.0 { dot(a, &b) / norms } else { 0.0 }
+    documents.map(|document| cosine.of(&mean, document)).collect()
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 //! Must not know: tokenizers, requests.
 
 use proxima_kernels::ops::linear::Linear;
-use proxima_kernels::{Device, KernelError, l2_normalize};
+use proxima_kernels::{KernelError, l2_normalize};
 
+use super::rows_of;
 use crate::batch::HiddenStates;
 
 /// Hidden states to one projected vector of unit length per token.
@@ -31,15 +32,12 @@ impl MultiVectorReadout {
     /// # Errors
     /// A device failure.
     pub fn vectors(&self, hidden: &HiddenStates) -> Result<Vec<Vec<Vec<f32>>>, KernelError> {
-        let projected = self.linear.forward(&hidden.rows)?.to_device(&Device::Cpu)?;
-        let sequences = hidden.offsets.windows(2).map(|bounds| {
-            let rows = projected.narrow(0, bounds[0], bounds[1] - bounds[0])?;
-            let mut vectors: Vec<Vec<f32>> = rows.to_vec2()?;
+        let mut sequences = rows_of(&self.linear.forward(&hidden.rows)?, &hidden.offsets)?;
+        for vectors in &mut sequences {
             vectors.remove(0);
             vectors.iter_mut().for_each(|vector| l2_normalize(vector));
-            Ok(vectors)
-        });
-        sequences.collect()
+        }
+        Ok(sequences)
     }
 }
 

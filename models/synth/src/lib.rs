@@ -27,6 +27,9 @@ pub use twin::twin;
 use configs::{NetworkKind, Published};
 use random::Random;
 
+/// Largest file that is read or copied as a whole.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
 /// The checkpoint names that [`write()`] accepts, in the order shown to users.
 pub fn names() -> Vec<&'static str> {
     configs::all().iter().map(|published| published.name).collect()
@@ -65,11 +68,7 @@ pub fn write(name: &str, dir: &Path, options: &SynthOptions) -> Result<(), Synth
     let published = configs::all().into_iter().find(|published| published.name == name);
     let published = published
         .ok_or_else(|| error(format!("{name:?} is unknown; known are {}", names().join(", "))))?;
-    fs::create_dir_all(dir).map_err(|problem| error(format!("cannot be made: {problem}")))?;
-    let mut entries = fs::read_dir(dir).map_err(|problem| error(problem.to_string()))?;
-    if entries.next().is_some() {
-        return Err(error("the folder is not empty; name another or empty it".into()));
-    }
+    make_empty(dir)?;
     let vocabulary = tokenizer::write(&published, dir, options.tokenizer.as_deref())?;
     let vocabulary =
         published.vocabulary.unwrap_or(vocabulary.next_multiple_of(64)).max(vocabulary);
@@ -80,6 +79,29 @@ pub fn write(name: &str, dir: &Path, options: &SynthOptions) -> Result<(), Synth
         write_file(&dir.join("2_Dense/model.safetensors"), &tensors, 4, options.seed)?;
     }
     write_weights(&published, vocabulary, dir, options.seed)
+}
+
+/// Makes a folder, which must be empty if it is there.
+fn make_empty(dir: &Path) -> Result<(), SynthError> {
+    let error = |problem: String| SynthError::new(dir, problem);
+    fs::create_dir_all(dir).map_err(|problem| error(format!("cannot be made: {problem}")))?;
+    let mut entries = fs::read_dir(dir).map_err(|problem| error(problem.to_string()))?;
+    match entries.next() {
+        None => Ok(()),
+        Some(_) => Err(error("the folder is not empty; name another or empty it".into())),
+    }
+}
+
+/// Reads a JSON file of at most [`FILE_BYTES_MAX`].
+fn read_json(path: &Path) -> Result<Value, SynthError> {
+    let unread =
+        |problem: std::io::Error| SynthError::new(path, format!("cannot be read: {problem}"));
+    let file = fs::metadata(path).map_err(unread)?;
+    if !file.is_file() || file.len() > FILE_BYTES_MAX {
+        return Err(SynthError::new(path, "it is no file, or too large"));
+    }
+    let bytes = fs::read(path).map_err(unread)?;
+    serde_json::from_slice(&bytes).map_err(|problem| SynthError::new(path, problem.to_string()))
 }
 
 fn write_file(path: &Path, tensors: &[Tensor], size: usize, seed: u64) -> Result<(), SynthError> {

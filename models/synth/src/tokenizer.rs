@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::configs::{LIST_TOKENS_MAX, NetworkKind, Published, SynthTask};
-use super::write_json;
+use super::{read_json, write_json};
 use crate::SynthError;
 
 /// Ids of Qwen3's special tokens, as published.
@@ -75,12 +75,6 @@ pub fn write(published: &Published, dir: &Path, given: Option<&Path>) -> Result<
         .map_err(|problem| SynthError::new(&path, format!("cannot be written: {problem}")))?;
     write_json(&dir.join("tokenizer_config.json"), &config)?;
     Ok(largest_id(&tokenizer) + 1)
-}
-
-fn read_json(path: &Path) -> Result<Value, SynthError> {
-    let bytes = fs::read(path)
-        .map_err(|problem| SynthError::new(path, format!("cannot be read: {problem}")))?;
-    serde_json::from_slice(&bytes).map_err(|problem| SynthError::new(path, problem.to_string()))
 }
 
 fn largest_id(tokenizer: &Value) -> usize {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::{SynthError, Tensor, write_file, write_json};
+use crate::{FILE_BYTES_MAX, SynthError, Tensor, make_empty, read_json, write_file, write_json};
 
 /// Keys of configuration files that hold widths: all are divided by the same number.
 const WIDTHS: [&str; 20] = [
@@ -45,8 +45,6 @@ const HEAD_MIN: u64 = 8;
 const DIVISOR_MAX: u64 = 32;
 /// Ends of names of files that are copied or rewritten; all others are weights or documentation.
 const COPIED: [&str; 4] = [".json", ".txt", ".jinja", ".model"];
-/// Largest file that is copied.
-const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Parts of names of tensors whose first dimension counts something other than components.
 const COUNTED: [&str; 7] = [
     "word_embeddings",
@@ -190,17 +188,12 @@ pub fn twin(from: &Path, to: &Path, seed: u64) -> Result<(), SynthError> {
     let config = read_json(&path)?;
     let reduction = Reduction::of(&config, &module_configs(from)?)
         .map_err(|problem| SynthError::new(&path, problem))?;
-    fs::create_dir_all(to).map_err(|problem| SynthError::new(to, problem.to_string()))?;
+    make_empty(to)?;
     let real = |path: &Path| {
         path.canonicalize().map_err(|problem| SynthError::new(path, problem.to_string()))
     };
     if real(to)?.starts_with(real(from)?) {
         return Err(SynthError::new(to, "it is inside the checkpoint; name another folder"));
-    }
-    let mut entries =
-        fs::read_dir(to).map_err(|problem| SynthError::new(to, problem.to_string()))?;
-    if entries.next().is_some() {
-        return Err(SynthError::new(to, "the folder is not empty; name another or empty it"));
     }
     copy_folder(from, to, &reduction, seed, 0)
 }
@@ -283,16 +276,6 @@ fn copy_file(from: &Path, to: &Path, reduction: &Reduction) -> Result<(), SynthE
     let mut content = read_json(from)?;
     reduction.config(&mut content);
     write_json(to, &content)
-}
-
-fn read_json(path: &Path) -> Result<Value, SynthError> {
-    let size = fs::metadata(path).map_err(|problem| SynthError::new(path, problem.to_string()))?;
-    if !size.is_file() || size.len() > FILE_BYTES_MAX {
-        return Err(SynthError::new(path, "it is no file, or too large"));
-    }
-    let bytes = fs::read(path)
-        .map_err(|problem| SynthError::new(path, format!("cannot be read: {problem}")))?;
-    serde_json::from_slice(&bytes).map_err(|problem| SynthError::new(path, problem.to_string()))
 }
 
 /// Names and shapes of a safetensors file's tensors.

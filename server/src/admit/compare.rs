@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use proxima_models::readout::Similarity;
 use proxima_models::{Input, Model, Prepare, RaggedBatch, Sequence};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -51,7 +52,7 @@ pub struct Comparison {
 
 /// What of a model is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// Vectors of sentence-transformers' module chain.
     Modules,
     /// Vectors of a bare network, pooled as this model does.
@@ -80,12 +81,16 @@ impl Kind {
     /// What can be compared; otherwise why nothing can.
     fn of(model: &Model, folder: &Path) -> Result<Self, String> {
         let recipe = model.info.recipe.as_str();
+        let modules = folder.join("modules.json").exists();
         match recipe {
-            "text_embedding" if folder.join("modules.json").exists() => Ok(Self::Modules),
+            "text_embedding" if model.readouts.embedding.is_some() && modules => Ok(Self::Modules),
             "text_embedding" if model.readouts.embedding.is_some() => Ok(Self::Pooled),
-            "text_embedding" if model.readouts.sparse.is_some() => Ok(Self::Words),
+            "text_embedding" if modules => {
+                Err("words' weights are compared without modules.json only".into())
+            }
+            "text_embedding" => Ok(Self::Words),
             "cross_encoder" => Ok(Self::Scores),
-            "chat_reranker" if folder.join("modules.json").exists() => Ok(Self::CrossEncoder),
+            "chat_reranker" if modules => Ok(Self::CrossEncoder),
             _ => Err(format!("the recipe {recipe} has no counterpart in these libraries")),
         }
     }
@@ -150,7 +155,7 @@ impl Comparison {
         }
         match kind {
             Kind::Modules | Kind::Pooled => {
-                let cosine = cosine(values, &case.values);
+                let cosine = f64::from(Similarity::default().of(values, &case.values));
                 self.cosine_min = Some(self.cosine_min.map_or(cosine, |least| least.min(cosine)));
                 self.equal &= cosine >= COSINE_MIN;
             }
@@ -165,7 +170,7 @@ impl Comparison {
 }
 
 /// The inputs that are compared: texts, or pairs of texts for a head that scores them.
-fn inputs(kind: Kind) -> Vec<Value> {
+pub(super) fn inputs(kind: Kind) -> Vec<Value> {
     let long = PARAGRAPH.repeat(8);
     match kind {
         Kind::Scores | Kind::CrossEncoder => vec![
@@ -180,7 +185,7 @@ fn inputs(kind: Kind) -> Vec<Value> {
 }
 
 /// The tokens of an input, and this model's values for it.
-fn own_answer(model: &Model, input: &Value) -> Result<(Vec<u32>, Vec<f32>), String> {
+pub(super) fn own_answer(model: &Model, input: &Value) -> Result<(Vec<u32>, Vec<f32>), String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let input = match input {
         Value::Array(pair) => {
@@ -212,13 +217,6 @@ fn values(model: &Model, sequence: &Sequence) -> Result<Vec<f32>, proxima_models
         (None, None, None) => Vec::new(),
     };
     Ok(values.pop().unwrap_or_default())
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-    };
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 /// Runs the reference and reads its answer.

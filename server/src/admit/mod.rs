@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use proxima_models::{Checkpoint, LoadOptions, Loading, Model, Progress, families, memory_needed};
+use proxima_models::{
+    Checkpoint, CheckpointError, LoadOptions, Loading, Model, Progress, families, memory_needed,
+};
 
 use crate::command::{CommandError, write_out};
 use crate::config::{self, Environment, PoolingName, PrecisionName, TaskName};
@@ -84,28 +86,13 @@ pub fn run(arguments: &AdmitArgs, environment: &Environment) -> Result<(), Comma
 /// Finds out everything about a checkpoint that can be found out.
 fn examine(folder: &Path, arguments: &AdmitArgs) -> Report {
     let mut report = Report::new(folder);
-    let checkpoint = match Checkpoint::open(folder) {
-        Ok(checkpoint) => checkpoint,
-        Err(problem) => return report.refused(problem.to_string()),
-    };
-    report.set_checkpoint(&checkpoint);
-    let family = match families::of(&checkpoint) {
-        Ok(family) => family,
-        Err(problem) => return report.refused(problem.to_string()),
-    };
-    match checkpoint.key_uses(family.keys, family.files) {
-        Ok(uses) => report.files = FileUse::of(&uses),
-        Err(problem) => return report.refused(problem.to_string()),
-    }
-    // The reference computes in float32, so that is what is compared.
-    let mut options = config::load_options(Some(PrecisionName::Float32), arguments.pooling, None);
-    options.task = arguments.task.map(Into::into).or(options.task);
-    let model = load(&checkpoint, folder, &options);
-    let model = match model {
+    let model = match describe(folder, arguments, &mut report) {
         Ok(model) => model,
-        Err(problem) => return report.refused(problem),
+        Err(problem) => {
+            report.refusal = Some(problem);
+            return report;
+        }
     };
-    report.served = Some(Served::of(&model));
     let python = arguments.python.as_deref().unwrap_or("python3");
     let compared = match arguments.pooling {
         Some(_) if folder.join("modules.json").exists() => {
@@ -118,6 +105,22 @@ fn examine(folder: &Path, arguments: &AdmitArgs) -> Report {
         Err(problem) => report.not_compared = Some(problem),
     }
     report
+}
+
+/// Adds what a checkpoint is and how it is served, as far as it is not refused, and loads it.
+fn describe(folder: &Path, arguments: &AdmitArgs, report: &mut Report) -> Result<Model, String> {
+    let refused = |problem: CheckpointError| problem.to_string();
+    let checkpoint = Checkpoint::open(folder).map_err(refused)?;
+    report.set_checkpoint(&checkpoint);
+    let family = families::of(&checkpoint).map_err(refused)?;
+    let uses = checkpoint.key_uses(family.keys, family.files).map_err(refused)?;
+    report.files = FileUse::of(&uses);
+    // The reference computes in float32, so that is what is compared.
+    let mut options = config::load_options(Some(PrecisionName::Float32), arguments.pooling, None);
+    options.task = arguments.task.map(Into::into).or(options.task);
+    let model = load(&checkpoint, folder, &options)?;
+    report.served = Some(Served::of(&model));
+    Ok(model)
 }
 
 fn load(checkpoint: &Checkpoint, folder: &Path, options: &LoadOptions) -> Result<Model, String> {

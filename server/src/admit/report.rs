@@ -141,11 +141,6 @@ impl Report {
             checkpoint.architectures().iter().map(|name| (*name).to_owned()).collect();
     }
 
-    /// The report of a checkpoint that is refused.
-    pub fn refused(self, problem: String) -> Self {
-        Self { refusal: Some(problem), ..self }
-    }
-
     /// Whether the checkpoint is served with the reference's answers, as far as is known.
     ///
     /// # Errors

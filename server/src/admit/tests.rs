@@ -91,6 +91,20 @@ fn answers_are_compared_with_those_of_the_reference() {
     }
     let off = verdicts.map(|comparison| comparison.off_max.expect("logits"));
     assert!((off[0] - off[1]).abs() > 1e-3 && (off[0] - off[1]).abs() < 0.51, "{off:?}");
+    // The model's own answers are equal, and one other token or number is not.
+    let pairs = compare::inputs(compare::Kind::Scores);
+    let own = pairs.iter().map(|pair| compare::own_answer(&loaded, pair).expect("computed"));
+    let own: Vec<_> = own.map(|(ids, values)| json!({ "ids": ids, "values": values })).collect();
+    let mut answer = json!({ "versions": {}, "cases": own });
+    let compared = |answer: &serde_json::Value| {
+        let python = program(folder.path(), answer);
+        compare::compare(&loaded, &model, &python).expect("compared")
+    };
+    let equal = compared(&answer);
+    assert_eq!((equal.equal, equal.different_tokens, equal.off_max), (true, 0, Some(0.0)));
+    answer["cases"][1]["ids"][0] = json!(5);
+    let other = compared(&answer);
+    assert_eq!((other.equal, other.different_tokens), (false, 1));
     let python = program(folder.path(), &json!({ "versions": {}, "cases": [] }));
     let refused = compare::compare(&loaded, &model, &python).expect_err("refused");
     assert!(refused.contains("gave 0 answers"), "{refused}");
